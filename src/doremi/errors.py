@@ -1,0 +1,18 @@
+"""The two ways a run can end badly that are not our own bugs. The CLI turns them into exit codes."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: exit code 2, no traceback.
+
+    The message says what was wrong, which value, which rule, and what to do.
+    """
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """A file or folder that the user named does not exist: exit code 2."""
+
+
+class RunFailedError(RuntimeError):
+    """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""

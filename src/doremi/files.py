@@ -1,0 +1,135 @@
+"""Files that are either whole or absent: atomic writes, content digests, completion markers, safe names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import xxhash
+
+from doremi.errors import InputError, MissingFileError
+
+MARKER = "complete.json"
+MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; on success fsync it and rename it over ``path``.
+
+    A crash at any point leaves the old file or the new one, never a half-written one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+        _fsync_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with atomic_path(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinities are refused: they are not JSON."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is not JSON; the message gives line and column.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, expected a JSON file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); expected a JSON file") from None
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise InputError(f"{where}: not valid JSON: {error.msg}") from None
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """XXH3-128 of ``data`` as 32 hexadecimal digits. Guards against accidents, not against attackers."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def digest_json(value: Any) -> str:
+    """Digest of a JSON value that does not depend on the order of its keys."""
+    return digest_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode())
+
+
+def digest_file(path: Path) -> str:
+    """XXH3-128 of a file's content, read in blocks of 4 MiB."""
+    hasher = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def write_marker(folder: Path, content: Mapping[str, Any]) -> None:
+    """Declare ``folder`` complete. To be called last: what has no marker does not count."""
+    write_json(folder / MARKER, dict(content))
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """The completion marker of ``folder``, or None where the work in it was not finished."""
+    marker = folder / MARKER
+    if not marker.is_file():
+        return None
+    content = read_json(marker)
+    if not isinstance(content, dict):
+        raise InputError(f"{marker}: expected a JSON object; delete the file to redo this stage")
+    return content
+
+
+def encode_name(name: str) -> str:
+    """A domain name as one safe path component, reversible by `decode_name`.
+
+    Everything but letters, digits and ``_ . - ~`` is percent-encoded, so that no name can leave its folder; the
+    ``domain=`` prefix keeps ``..``, ``CON`` and names with a leading dot harmless.
+
+    Raises:
+        InputError: the name is empty or longer than 200 bytes once encoded.
+    """
+    encoded = quote(name, safe="")
+    if not name.strip():
+        raise InputError(f"domain name {name!r} is empty; every document needs a domain with a name")
+    if len(encoded) > MAX_ENCODED_NAME_BYTES:
+        raise InputError(
+            f"domain name {name[:40]!r}... has {len(encoded)} bytes once percent-encoded, at most "
+            f"{MAX_ENCODED_NAME_BYTES} are allowed; is the right field used as the domain?"
+        )
+    return f"domain={encoded}"
+
+
+def decode_name(component: str) -> str:
+    """The domain name that `encode_name` turned into ``component``."""
+    return unquote(component.removeprefix("domain="))

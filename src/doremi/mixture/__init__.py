@@ -1,0 +1,1 @@
+"""Tokens and sampling weights to batches."""
