@@ -93,7 +93,7 @@ class DomainWeights(Mapping[str, float]):
         eval_weights: DomainWeights | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write upstream's two keys (both are these weights unless ``eval_weights`` is given) and ``provenance``."""
+        """Write upstream's two keys (both these weights unless ``eval_weights`` is given) and ``provenance``."""
         content: dict[str, Any] = {
             "train_domain_weights": dict(self),
             "eval_domain_weights": dict(eval_weights if eval_weights is not None else self),
