@@ -1,0 +1,341 @@
+"""One YAML file to one frozen, validated, digestible `Recipe`.
+
+Unknown keys are errors that name the nearest valid key. Every field carries the description that
+``doremi run --help-recipe`` prints.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from doremi import files
+from doremi.errors import InputError, MissingFileError
+
+RunName = Literal["reference", "proxy", "main"]
+
+
+class Section(BaseModel):
+    """A frozen part of the recipe that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class InputConfig(Section):
+    """One source of documents. Exactly one of ``path`` and ``reader``, at most one of ``domain`` and ``domain_field``."""
+
+    path: str | None = Field(
+        None,
+        description="file, folder or glob pattern: .jsonl or .json lines (plain, .gz, .zst), .parquet, .txt, or a "
+        "folder that datasets.load_from_disk opens (text, or token ids in upstream's layouts)",
+    )
+    reader: str | None = Field(
+        None,
+        description="package.module:function that yields (domain, text) or (domain, token ids); Python code of yours "
+        "that runs with your rights",
+    )
+    domain: str | None = Field(
+        None, description="name of the one domain that every document of this input belongs to"
+    )
+    domain_field: str | None = Field(
+        None, description="where a record names its domain; dotted path such as meta.pile_set_name"
+    )
+    text_field: str = Field("text", description="where a record holds its text; dotted path")
+    ids_field: str = Field("input_ids", description="column of token ids in an already tokenised dataset")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InputConfig:
+        if (self.path is None) == (self.reader is None):
+            raise ValueError("give exactly one of `path` and `reader`")
+        if self.domain is not None and self.domain_field is not None:
+            raise ValueError("give `domain` or `domain_field`, not both")
+        return self
+
+
+class TokenizerConfig(Section):
+    """A tokenizer to load, or the size of one to train."""
+
+    path: str | None = Field(
+        None, description="Hugging Face tokenizer: folder, tokenizer.json or hub id; absent: one is trained"
+    )
+    vocab_size: int = Field(
+        2048, ge=257, le=2**31 - 1, description="vocabulary of the byte-level BPE that is trained on the corpus"
+    )
+    train_megabytes: float = Field(
+        50.0,
+        gt=0,
+        description="text that the BPE is trained on, at most, in MB; taken in proportion to the domains",
+    )
+
+
+class CorpusConfig(Section):
+    """Where the text comes from and how it becomes tokens."""
+
+    inputs: list[InputConfig] = Field(min_length=1, description="sources of documents, mixed freely")
+    held_out_inputs: list[InputConfig] = Field(
+        [], description="sources of held-out documents; absent: a fraction of the inputs, chosen by content hash"
+    )
+    held_out_fraction: float = Field(
+        0.05, ge=0, lt=1, description="share of each domain's documents held out for evaluation, by content hash"
+    )
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="tokenizer to load or to train")
+
+    @model_validator(mode="after")
+    def _something_held_out(self) -> CorpusConfig:
+        if not self.held_out_inputs and self.held_out_fraction == 0:
+            raise ValueError("nothing is held out: set held_out_fraction above 0 or give held_out_inputs")
+        return self
+
+
+class WeightsConfig(Section):
+    """Where the run starts from and what it is compared with."""
+
+    reference: str | dict[str, float] = Field(
+        "natural",
+        description="reference weights: natural (by tokens), uniform, a mapping {domain: weight}, or a JSON file; a "
+        "domain left out is left out of the run",
+    )
+    baselines: list[str] = Field(
+        ["uniform"],
+        description="further weights to train the main model on, for comparison: uniform, natural, files",
+    )
+
+
+class ModelConfig(Section):
+    """A causal language model: a preset, or any Hugging Face configuration."""
+
+    preset: str | None = Field(None, description="named size of this package, such as tiny")
+    path: str | None = Field(
+        None, description="Hugging Face model: folder, config.json or hub id; instead of a preset"
+    )
+    init: Literal["random", "pretrained"] = Field(
+        "random", description="random: fresh parameters from the seed; pretrained: the parameters found at path"
+    )
+    overrides: dict[str, Any] = Field(
+        {}, description="configuration values to set on top, such as hidden_size: 128"
+    )
+    attn_implementation: str = Field(
+        "auto", description="attention kernel: auto, eager, sdpa, flash_attention_2, flex_attention"
+    )
+
+    @model_validator(mode="after")
+    def _preset_or_path(self) -> ModelConfig:
+        if (self.preset is None) == (self.path is None):
+            raise ValueError("give exactly one of `preset` and `path`")
+        if self.init == "pretrained" and self.path is None:
+            raise ValueError("init: pretrained needs a `path`: presets have no trained parameters")
+        return self
+
+
+def _model_shorthand(value: object) -> object:
+    """``proxy: tiny`` is short for ``proxy: {preset: tiny}``; anything with a slash or a dot is a path."""
+    if isinstance(value, str):
+        return {"path": value} if any(mark in value for mark in "/.\\") else {"preset": value}
+    return value
+
+
+Model = Annotated[ModelConfig, BeforeValidator(_model_shorthand)]
+TINY = ModelConfig(preset="tiny")
+
+
+class ModelsConfig(Section):
+    """The three models of DoReMi. Reference and proxy are usually the same small size, main is the large one."""
+
+    reference: Model = Field(TINY, description="the model whose losses the proxy's are compared with")
+    proxy: Model = Field(TINY, description="the model trained with Group DRO; must share the tokenizer")
+    main: Model = Field(TINY, description="the model trained on the domain weights, and on each baseline")
+
+
+class TrainingConfig(Section):
+    """How every model is trained; ``overrides`` changes it for one of reference, proxy and main."""
+
+    steps: int = Field(1000, ge=1, description="optimizer steps")
+    sequence_length: int = Field(128, ge=2, description="tokens in a training row")
+    global_batch_size: int = Field(16, ge=1, description="rows per optimizer step over all processes")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="rows per forward pass and process; absent: as many as divide the batch evenly, at most 64",
+    )
+    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")
+    learning_rate_end: float | None = Field(
+        None, ge=0, description="learning rate at the last step; absent: 5 % of the peak"
+    )
+    schedule: Literal["cosine", "exponential", "linear", "constant"] = Field(
+        "cosine", description="shape of the decay after warm-up"
+    )
+    warmup_fraction: float = Field(0.06, ge=0, lt=1, description="share of the steps that warm up linearly")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
+    adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second-moment decay")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's denominator offset")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+    sampling: Literal["balanced", "iid"] = Field(
+        "balanced", description="balanced: error-diffused counts per batch; iid: independent draws, as in the paper"
+    )
+    eval_steps: int = Field(100, ge=1, description="steps between evaluations on held-out text")
+    save_steps: int = Field(100, ge=1, description="steps between checkpoints")
+    logging_steps: int = Field(20, ge=1, description="steps between log lines")
+    save_total_limit: int = Field(2, ge=1, description="complete checkpoints to keep of a run in progress")
+    num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; absent: all cores")
+    arguments: dict[str, Any] = Field(
+        {}, description="passed through to transformers.TrainingArguments, such as bf16, report_to, torch_compile"
+    )
+    overrides: dict[RunName, dict[str, Any]] = Field(
+        {}, description="settings that differ for reference, proxy or main, such as {main: {steps: 5000}}"
+    )
+
+    def for_run(self, run: RunName) -> TrainingConfig:
+        """The settings of one run, its overrides applied and validated."""
+        settings = self.model_dump(exclude={"overrides"}) | self.overrides.get(run, {})
+        return TrainingConfig.model_validate(settings)
+
+    @model_validator(mode="after")
+    def _overrides_are_valid(self) -> TrainingConfig:
+        for run, changes in self.overrides.items():
+            if unknown := set(changes) - set(TrainingConfig.model_fields) | ({"overrides"} & set(changes)):
+                raise ValueError(f"overrides.{run}: unknown setting {sorted(unknown)[0]!r}")
+            self.for_run(run)
+        return self
+
+
+class ReweightingConfig(Section):
+    """Group DRO (Algorithm 1 of the paper)."""
+
+    step_size: float = Field(1.0, gt=0, description="η: how fast the adversary's weights move")
+    smoothing: float = Field(1e-3, ge=0, lt=1, description="c: share of uniform weights mixed in at every step")
+
+
+class EvaluationConfig(Section):
+    """Held-out evaluation, during training and at the end."""
+
+    max_tokens_per_domain: int | None = Field(
+        None, ge=1, description="held-out tokens scored per domain, the same cap for all; absent: all of them"
+    )
+    batch_size: int = Field(64, ge=1, description="windows per forward pass")
+
+
+class Recipe(Section):
+    """Everything a run depends on."""
+
+    corpus: CorpusConfig = Field(description="text in, tokens out")
+    weights: WeightsConfig = Field(WeightsConfig(), description="starting point and comparisons")
+    models: ModelsConfig = Field(ModelsConfig(), description="reference, proxy and main model")
+    training: TrainingConfig = Field(TrainingConfig(), description="how they are trained")
+    reweighting: ReweightingConfig = Field(ReweightingConfig(), description="the Group DRO step")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
+    seed: int = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content: two recipes with the same digest ask for the same run."""
+        return files.digest_json(self.model_dump(mode="json"))
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` overrides, whose values are YAML.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: not YAML, an unknown key or a value out of its range; the message names key, value and remedy.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such recipe") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise InputError(f"{path}: expected a YAML file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping with the sections {', '.join(Recipe.model_fields)}")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse(content, source=str(path))
+
+
+def parse(content: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+    """Validate a mapping; all its errors are reported at once, each with the nearest valid key or the value."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        raise InputError(f"{source}: not a valid recipe:\n{problems}") from None
+
+
+def describe_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every field of the recipe as (dotted key, default, description), depth first."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = _section_in(field.annotation)
+        default = (
+            "required" if field.is_required() else "" if inner else yaml.safe_dump(field.default).split("\n")[0]
+        )
+        yield key, default, field.description or ""
+        if inner:
+            yield from describe_fields(inner, f"{key}[]." if _is_list(field.annotation) else f"{key}.")
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is list
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {override}: expected section.key=value, such as training.steps=200")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not valid YAML: {_yaml_problem(error)}") from None
+    for part in parts[:-1]:
+        inner = content.get(part)
+        content[part] = dict(inner) if isinstance(inner, dict) else {}
+        content = content[part]
+    content[parts[-1]] = parsed
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "cannot be parsed"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    location = [part for part in detail["loc"] if isinstance(part, int) or part.isidentifier()]
+    key = ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_nearest(location)}"
+    if detail["type"] == "missing":
+        return f"{key}: required, but missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (got {detail['input']!r})"
+
+
+def _nearest(location: Sequence[int | str]) -> str:
+    """Advice for an unknown key: the nearest valid one of the same section, or else the list of them."""
+    section: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section_in(section.model_fields[part].annotation) or section
+    valid = list(section.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+    return f"did you mean {close[0]}?" if close else f"valid keys here: {', '.join(valid)}"
