@@ -28,7 +28,7 @@ class Section(BaseModel):
 
 
 class InputConfig(Section):
-    """One source of documents. Exactly one of ``path`` and ``reader``, at most one of ``domain`` and ``domain_field``."""
+    """One source of documents: a ``path`` or a ``reader``, with a fixed ``domain`` or a ``domain_field``."""
 
     path: str | None = Field(
         None,
@@ -40,9 +40,7 @@ class InputConfig(Section):
         description="package.module:function that yields (domain, text) or (domain, token ids); Python code of yours "
         "that runs with your rights",
     )
-    domain: str | None = Field(
-        None, description="name of the one domain that every document of this input belongs to"
-    )
+    domain: str | None = Field(None, description="name of the one domain that every document of this input belongs to")
     domain_field: str | None = Field(
         None, description="where a record names its domain; dotted path such as meta.pile_set_name"
     )
@@ -111,15 +109,11 @@ class ModelConfig(Section):
     """A causal language model: a preset, or any Hugging Face configuration."""
 
     preset: str | None = Field(None, description="named size of this package, such as tiny")
-    path: str | None = Field(
-        None, description="Hugging Face model: folder, config.json or hub id; instead of a preset"
-    )
+    path: str | None = Field(None, description="Hugging Face model: folder, config.json or hub id; instead of a preset")
     init: Literal["random", "pretrained"] = Field(
         "random", description="random: fresh parameters from the seed; pretrained: the parameters found at path"
     )
-    overrides: dict[str, Any] = Field(
-        {}, description="configuration values to set on top, such as hidden_size: 128"
-    )
+    overrides: dict[str, Any] = Field({}, description="configuration values to set on top, such as hidden_size: 128")
     attn_implementation: str = Field(
         "auto", description="attention kernel: auto, eager, sdpa, flash_attention_2, flex_attention"
     )
@@ -161,7 +155,7 @@ class TrainingConfig(Section):
     micro_batch_size: int | None = Field(
         None,
         ge=1,
-        description="rows per forward pass and process; absent: as many as divide the batch evenly, at most 64",
+        description="rows per forward pass and process; absent: the largest divisor of the batch up to 64",
     )
     learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")
     learning_rate_end: float | None = Field(
@@ -278,9 +272,7 @@ def describe_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iter
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         inner = _section_in(field.annotation)
-        default = (
-            "required" if field.is_required() else "" if inner else yaml.safe_dump(field.default).split("\n")[0]
-        )
+        default = "required" if field.is_required() else "" if inner else yaml.safe_dump(field.default).split("\n")[0]
         yield key, default, field.description or ""
         if inner:
             yield from describe_fields(inner, f"{key}[]." if _is_list(field.annotation) else f"{key}.")
