@@ -204,6 +204,9 @@ class ReweightingConfig(Section):
 
     step_size: float = Field(1.0, gt=0, description="η: how fast the adversary's weights move")
     smoothing: float = Field(1e-3, ge=0, lt=1, description="c: share of uniform weights mixed in at every step")
+    allow_absent_domains: bool = Field(
+        False, description="allow a proxy batch smaller than the number of domains; unbiased, but noisier"
+    )
 
 
 class EvaluationConfig(Section):

@@ -1,0 +1,66 @@
+"""Runs side by side: the three summaries, steps to match the baseline, and a verdict that claims no more than was seen.
+
+Pure functions of numbers; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+FLOOR_FACTOR = 3.0  # a weight within three times the smallest possible one, c/k, counts as sent to the floor
+
+
+class Summaries(NamedTuple):
+    """Three ways to put one number on k domains, nats per token. One alone misleads: they often disagree."""
+
+    uniform_mean: float
+    reference_mean: float
+    worst: float
+    worst_domain: str
+
+
+def summarise(nats: Mapping[str, float], reference_weights: Mapping[str, float]) -> Summaries:
+    """The summaries over the domains of ``nats``; reference weights are renormalised over them."""
+    names = list(nats)
+    values = np.array([nats[name] for name in names])
+    weights = np.array([reference_weights[name] for name in names])
+    worst = int(values.argmax())
+    return Summaries(
+        uniform_mean=float(values.mean()),
+        reference_mean=float(values @ weights / weights.sum()),
+        worst=float(values[worst]),
+        worst_domain=names[worst],
+    )
+
+
+def domains_at_floor(weights: Mapping[str, float], *, smoothing: float) -> list[str]:
+    """Domains whose weight is within `FLOOR_FACTOR` of c/k, the least that Group DRO can give."""
+    floor = smoothing / len(weights)
+    return [name for name, weight in weights.items() if weight <= FLOOR_FACTOR * floor]
+
+
+def steps_to_match(steps: Sequence[int], values: Sequence[float], target: float) -> float | None:
+    """Where a falling curve first reaches ``target``, linear between evaluations; None: not reached.
+
+    A curve that is at the target by its first evaluation gives that evaluation's step.
+    """
+    for index, (step, value) in enumerate(zip(steps, values, strict=True)):
+        if value <= target:
+            if index == 0:
+                return float(step)
+            before_step, before = steps[index - 1], values[index - 1]
+            return before_step + (step - before_step) * (before - target) / (before - value)
+    return None
+
+
+def verdict(differences: Mapping[str, float], *, reference_mean_difference: float, uniform_mean_difference: float) -> str:
+    """One sentence on main minus baseline (nats per token; negative is better), for a single seed."""
+    better = sum(value < 0 for value in differences.values())
+    return (
+        f"Seed noise not measured: with one seed, DoReMi's weights were lower on {better} of {len(differences)} domains; "
+        f"the reference-weighted mean changed by {reference_mean_difference:+.3f} nats per token, the uniform mean by "
+        f"{uniform_mean_difference:+.3f}. Whether that is more than chance, this run cannot say."
+    )

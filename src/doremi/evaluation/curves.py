@@ -1,0 +1,42 @@
+"""Held-out losses during training, in the trainer's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from doremi.evaluation.perplexity import HeldOutSet, nats_per_token
+
+PREFIX = "held_out_nats/"
+
+
+class HeldOutCurve(TrainerCallback):
+    """Scores the model every ``every`` steps and at the last one; logs ``held_out_nats/<domain>`` through the trainer.
+
+    It runs before the checkpoint of the same step is saved, so that a resumed run has the whole curve.
+    """
+
+    def __init__(self, held_out: HeldOutSet, *, every: int, batch_size: int) -> None:
+        self._held_out = held_out
+        self._every = every
+        self._batch_size = batch_size
+        self.trainer: Trainer | None = None
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Evaluate when it is time."""
+        if state.global_step % self._every and state.global_step != state.max_steps:
+            return
+        assert self.trainer is not None, "set .trainer before training"
+        nats = nats_per_token(self.trainer.model, self._held_out, batch_size=self._batch_size)
+        self.trainer.log({f"{PREFIX}{name}": v for name, v in zip(self._held_out.names, nats.tolist(), strict=True)})
+
+
+def curve_from_log(log_history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """``{"steps": [...], "nats": {name: [...]}}`` from a trainer's log; a step logged twice counts once."""
+    by_step = {entry["step"]: entry for entry in log_history if f"{PREFIX}{names[0]}" in entry}
+    steps = sorted(by_step)
+    return {"steps": steps, "nats": {name: [by_step[s][f"{PREFIX}{name}"] for s in steps] for name in names}}

@@ -1,0 +1,227 @@
+"""What a run minimises. The trainer knows one protocol; reference, proxy and main differ only in the objective.
+
+For each optimizer step the trainer adds up `Objective.sums` over all micro-batches and ranks, calls
+`Objective.update` once, and back-propagates ``Σ_j w_j nats_j`` with ``w = Objective.token_weights(domain_ids)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from doremi.errors import InputError
+from doremi.reweighting import group_dro
+from doremi.training.token_loss import Batch, target_mask, token_nats
+from doremi.weights import DomainWeights, natural, uniform
+
+
+class DomainSums(NamedTuple):
+    """What crosses micro-batches and ranks: sums and counts, never means. float64[k] each (counts stay exact)."""
+
+    excess_sums: torch.Tensor
+    token_counts: torch.Tensor
+
+    def __add__(self, other: object) -> DomainSums:
+        """Elementwise."""
+        if not isinstance(other, DomainSums):
+            return NotImplemented
+        return DomainSums(self.excess_sums + other.excess_sums, self.token_counts + other.token_counts)
+
+
+class Objective(Protocol):
+    """How a run turns per-token losses into a gradient."""
+
+    names: tuple[str, ...]
+    needs_losses: bool  # whether `sums` needs nats: if so, all micro-batches are measured before the first backward
+
+    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
+        """Sums of one micro-batch. ``nats[B, T-1]`` without gradient; None where `needs_losses` is False."""
+
+    def update(self, sums: DomainSums) -> None:
+        """Once per optimizer step, with the sums of the GLOBAL batch, identical on all ranks."""
+
+    def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
+        """w[B]: the weight of every target token of a row, for the step that `update` was last called for."""
+
+    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
+        """Told before the first step how likely (float64[k]) each domain is to be in a global batch."""
+
+    def metrics(self) -> dict[str, float]:
+        """Values worth a tracker's time, by name."""
+
+    def default_sampling_weights(self, token_counts: Mapping[str, int]) -> DomainWeights:
+        """What the loader draws with unless the user says otherwise."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able state."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`."""
+
+
+def domain_sums(row_sums: torch.Tensor, domain_ids: torch.Tensor, *, num_domains: int) -> torch.Tensor:
+    """float64[k]: ``row_sums[B]`` added up by domain."""
+    total = torch.zeros(num_domains, dtype=torch.float64, device=row_sums.device)
+    return total.index_add_(0, domain_ids, row_sums.double())
+
+
+def count_targets(batch: Batch, *, num_domains: int) -> torch.Tensor:
+    """float64[k]: target tokens of each domain in a micro-batch."""
+    return domain_sums(target_mask(batch).sum(dim=1), batch["domain_ids"], num_domains=num_domains)
+
+
+class TokenMean:
+    """Plain training: the mean loss over the target tokens of the global batch, w_j = 1 / N_global."""
+
+    needs_losses = False
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._weight_per_token = 0.0
+
+    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
+        """Token counts; the excess sums are zero."""
+        counts = count_targets(batch, num_domains=len(self.names))
+        return DomainSums(torch.zeros_like(counts), counts)
+
+    def update(self, sums: DomainSums) -> None:
+        """Fix this step's 1 / N_global."""
+        self._weight_per_token = 1.0 / max(float(sums.token_counts.sum()), 1.0)
+
+    def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
+        """w[B], the same for every row."""
+        return torch.full(domain_ids.shape, self._weight_per_token, dtype=torch.float64, device=domain_ids.device)
+
+    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
+        """Of no consequence: every token weighs the same."""
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing beyond what the trainer logs."""
+        return {}
+
+    def default_sampling_weights(self, token_counts: Mapping[str, int]) -> DomainWeights:
+        """In proportion to the tokens."""
+        return natural({name: token_counts[name] for name in self.names})
+
+    def state_dict(self) -> dict[str, Any]:
+        """No state."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """No state."""
+
+
+class ExcessLoss:
+    """The proxy's objective (Xie et al. 2023, Eq. 1): Σ_i α_i · mean loss of domain i, α from Group DRO.
+
+    As token weights: w_j = α_{d(j)} / N_{d(j)}. The gradient is of the unclipped loss; α is a constant in it, and the
+    reference term, constant in the parameters, is left out.
+
+    Args:
+        reference: frozen causal LM over the same vocabulary; put into eval mode here. Not part of the proxy.
+        names: domain names, in the order of the batch's ``domain_ids``.
+        step_size: η of Group DRO.
+        smoothing: c of Group DRO.
+    """
+
+    needs_losses = True
+
+    def __init__(
+        self,
+        reference: torch.nn.Module,
+        *,
+        names: Sequence[str],
+        step_size: float = 1.0,
+        smoothing: float = 1e-3,
+    ) -> None:
+        self.reference = reference.eval().requires_grad_(False)
+        self.dro = group_dro.init(names, step_size=step_size, smoothing=smoothing)
+        self._presence = np.ones(len(self.names))
+        self._weight_per_token = np.zeros(len(self.names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Domain names in the order of ``domain_ids``."""
+        return self.dro.names
+
+    @property
+    def average_weights(self) -> DomainWeights:
+        """ᾱ: the domain weights that DoReMi answers with."""
+        return DomainWeights(dict(zip(self.names, self.dro.average_weights.tolist(), strict=True)))
+
+    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
+        """E and N of a micro-batch: the excess over the reference, clipped at 0 per token, then summed."""
+        assert nats is not None
+        with torch.inference_mode():
+            reference_nats = token_nats(self.reference, batch)
+            excess = (nats - reference_nats).clamp_(min=0)
+            excess_rows = excess.sum(dim=1, dtype=torch.float64)
+            excess_sums = domain_sums(excess_rows, batch["domain_ids"], num_domains=len(self.names))
+        return DomainSums(excess_sums, count_targets(batch, num_domains=len(self.names)))
+
+    def update(self, sums: DomainSums) -> None:
+        """One step of the adversary, then this step's w = α_t / N (0 for absent domains: nothing carries it)."""
+        counts = sums.token_counts.round().to(torch.int64).cpu().numpy()
+        self.dro = group_dro.update(self.dro, excess_sums=sums.excess_sums.cpu().numpy(), token_counts=counts)
+        weights = self.dro.weights / self._presence
+        self._weight_per_token = np.divide(weights, counts, out=np.zeros_like(weights), where=counts > 0)
+
+    def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
+        """w[B] = α_{d} / N_{d} of each row's domain."""
+        return torch.from_numpy(self._weight_per_token).to(domain_ids.device)[domain_ids]
+
+    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
+        """Divide each present domain's gradient by its probability of being present: Eq. 1 stays unbiased.
+
+        Renormalising α over the present domains would not be: with α = 0.9 on one of 22 domains and 8 rows, it turns
+        0.9 into 0.35.
+        """
+        self._presence = presence_probabilities
+
+    def metrics(self) -> dict[str, float]:
+        """α, ᾱ and λ of every domain."""
+        columns = {
+            "dro_weights": self.dro.weights,
+            "average_weights": self.dro.average_weights,
+            "excess_losses": self.dro.excess_losses,
+        }
+        return {
+            f"{column}/{name}": float(value)
+            for column, values in columns.items()
+            for name, value in zip(self.names, values, strict=True)
+        }
+
+    def default_sampling_weights(self, token_counts: Mapping[str, int]) -> DomainWeights:
+        """Uniform: the domains' importance is in the loss."""
+        return uniform(self.names)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The adversary's state; the reference is not part of it."""
+        return self.dro.to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved adversary.
+
+        Raises:
+            InputError: it belongs to other domains or another order of them.
+        """
+        restored = group_dro.GroupDROState.from_dict(state)
+        if restored.names != self.names:
+            raise InputError(f"the saved Group DRO state is for domains {restored.names}, this run has {self.names}")
+        self.dro = restored
+
+
+def presence_probabilities(sampling_weights: np.ndarray, *, global_batch_size: int, sampling: str) -> np.ndarray:
+    """float64[k]: how likely each domain is to be in a global batch of b rows drawn with weights s.
+
+    ``iid``: 1 − (1 − s_i)^b. ``balanced``: min(s_i · b, 1), since error diffusion draws a domain of less than one row
+    per batch in just that share of the batches.
+    """
+    if sampling == "balanced":
+        rows = sampling_weights * global_batch_size
+        return np.where(rows > 1 - 1e-9, 1.0, rows)  # b · (1 / b) may round to just below 1
+    with np.errstate(divide="ignore"):  # s_i = 1: log 0, and 1 - exp(-inf) = 1
+        return -np.expm1(global_batch_size * np.log1p(-sampling_weights))

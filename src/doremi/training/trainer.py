@@ -1,0 +1,276 @@
+"""The one training loop: `transformers.Trainer` with an objective and an exact, resumable mixture of domains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from doremi import files
+from doremi.errors import InputError, RunFailedError
+from doremi.mixture import MixtureLoader, MixtureSchedule
+from doremi.training import checkpoints, distributed, models
+from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
+from doremi.training.progress import TokenProgress
+from doremi.training.schedules import LearningRateSchedule
+from doremi.training.token_loss import token_nats
+from doremi.weights import DomainWeights
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "doremi_state.json"
+Batch = dict[str, torch.Tensor]
+
+
+class DoReMiTrainer(Trainer):
+    """Train ``model`` on a mixture of domains; the objective decides what the run is.
+
+    Per optimizer step: the sums of all micro-batches and ranks are added up, the objective is updated once, and the
+    loss ``world_size · Σ_j w_j nats_j`` of each micro-batch is back-propagated. It is never divided by the number of
+    micro-batches; the world size undoes the averaging of gradients in DDP and FSDP.
+
+    Args:
+        model: any Hugging Face causal LM.
+        objective: `TokenMean` for plain training, `ExcessLoss` for the proxy.
+        corpus: the token store to draw from (`doremi.corpus.TokenStore`).
+        args: `max_steps` is required; global batch = per-device batch × accumulation × processes.
+        sampling_weights: what the loader draws with; None: uniform for the proxy, by tokens for plain training.
+        sequence_length: tokens in a row.
+        sampling: ``balanced`` or ``iid`` (see `doremi.mixture`).
+        allow_absent_domains: let the proxy's batches miss domains; the gradient stays unbiased, at a higher variance.
+        learning_rate_schedule: warm-up and decay; None: `args.lr_scheduler_type` decides.
+        **kwargs: passed to `transformers.Trainer` (callbacks, processing_class, optimizers, ...).
+
+    Raises:
+        InputError: the proxy's global batch has fewer rows than there are domains, so that some would be absent.
+    """
+
+    loss_is_scaled_for_ga = True  # our loss is a sum over the global batch; transformers would divide it otherwise
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        objective: Objective,
+        corpus: Any,
+        args: TrainingArguments,
+        sampling_weights: DomainWeights | None = None,
+        sequence_length: int = 1024,
+        sampling: str = "balanced",
+        allow_absent_domains: bool = False,
+        learning_rate_schedule: LearningRateSchedule | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.objective = objective
+        self._schedule = learning_rate_schedule
+        self._allow_absent_domains = allow_absent_domains
+        self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
+        args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
+        super().__init__(model=model, args=args, **kwargs)
+        self.loader = self._make_loader(corpus, sampling_weights, sequence_length, sampling)
+        if objective.needs_losses:
+            self._prepare_measuring(model)
+        self._measured = False
+        self._tokens_per_step = self._global_batch_size * sequence_length
+        num_domains = len(objective.names)
+        self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
+        self._token_counts = torch.zeros_like(self._nats_sums)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        if not args.disable_tqdm:
+            self.add_callback(TokenProgress(tokens_per_step=self._tokens_per_step))
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def _make_loader(
+        self, corpus: Any, weights: DomainWeights | None, sequence_length: int, sampling: str
+    ) -> MixtureLoader:
+        names = self.objective.names
+        if weights is None:
+            weights = self.objective.default_sampling_weights({name: corpus.num_tokens(name) for name in names})
+        if self.objective.needs_losses:
+            self._check_absences(weights, sampling)
+        schedule = MixtureSchedule(
+            {name: corpus.num_sequences(name, sequence_length) for name in names},
+            weights=dict(weights),
+            global_batch_size=self._global_batch_size,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            mode=sampling,
+        )
+        return MixtureLoader(
+            corpus,
+            schedule,
+            sequence_length=sequence_length,
+            micro_batch_size=self.args.per_device_train_batch_size,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+
+    def _check_absences(self, weights: DomainWeights, sampling: str) -> None:
+        probabilities = presence_probabilities(
+            weights.as_array(self.objective.names), global_batch_size=self._global_batch_size, sampling=sampling
+        )
+        if probabilities.min() < 1 and not self._allow_absent_domains and sampling == "balanced":
+            names = self.objective.names
+            raise InputError(
+                f"the proxy's global batch has {self._global_batch_size} rows for {len(names)} domains, so that "
+                f"{names[probabilities.argmin()]!r} would be absent from some; raise the global batch size to at least "
+                f"{len(names)}, or set reweighting.allow_absent_domains"
+            )
+        self.objective.expect_absences(probabilities)
+
+    def _prepare_measuring(self, model: PreTrainedModel) -> None:
+        if changed := models.disable_dropout(model):
+            logger.warning("dropout set to 0 in the proxy, which is measured and trained on: %s", ", ".join(changed))
+        reference = getattr(self.objective, "reference", None)
+        if reference is not None:
+            reference.to(self.args.device)
+
+    # ---- data ----
+
+    def get_train_dataloader(self) -> Any:
+        """The mixture loader itself: its stream already is this rank's slice, so accelerate must not shard it."""
+        return self.loader
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], None]:
+        """All micro-batches of one optimizer step; where possible, the objective is updated before the first backward.
+
+        Raises:
+            RunFailedError: a loss is not finite.
+        """
+        batches = [self._prepare_inputs(next(epoch_iterator)) for _ in range(num_batches)]
+        self._measured = not self.objective.needs_losses or len(batches) > 1
+        if self._measured:
+            self._update_objective([self.objective.sums(self._measure(batch), batch) for batch in batches])
+        return batches, None
+
+    def _measure(self, batch: Batch) -> torch.Tensor | None:
+        """nats[B, T-1] without gradient, in the very mode that the training forward will use."""
+        if not self.objective.needs_losses:
+            return None
+        self.model_wrapped.train()
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return token_nats(self.model_wrapped, batch)
+
+    def _update_objective(self, parts: list[DomainSums]) -> None:
+        total = torch.stack([torch.stack(part) for part in parts]).sum(dim=0)
+        self.objective.update(DomainSums(*distributed.all_reduce_sum(total)))
+
+    # ---- loss ----
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first."""
+        nats = token_nats(model, inputs)
+        if not self._measured:
+            self._update_objective([self.objective.sums(nats.detach(), inputs)])
+        row_nats = nats.sum(dim=1)
+        weights = self.objective.token_weights(inputs["domain_ids"]).to(row_nats.dtype)
+        self._count_for_the_log(row_nats.detach(), inputs)
+        return self.args.world_size * (weights * row_nats).sum()
+
+    def _count_for_the_log(self, row_nats: torch.Tensor, batch: Batch) -> None:
+        num_domains = len(self.objective.names)
+        self._nats_sums += domain_sums(row_nats, batch["domain_ids"], num_domains=num_domains)
+        self._token_counts += count_targets(batch, num_domains=num_domains)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if not torch.isfinite(torch.as_tensor(norm)):
+            raise RunFailedError(
+                f"step {self.state.global_step + 1}: the gradient norm is {float(norm)}{self._non_finite_domains()}; "
+                "stopped before the optimizer step. Lower the learning rate, or check the data"
+            )
+        return norm
+
+    def _non_finite_domains(self) -> str:
+        sums = self._nats_sums.tolist()
+        bad = [name for name, value in zip(self.objective.names, sums, strict=True) if not abs(value) < float("inf")]
+        return f", the loss of {', '.join(map(repr, bad))} is not finite" if bad else ""
+
+    # ---- schedule and log ----
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The given schedule, or transformers' own where there is none."""
+        schedule, warmup_steps = self._schedule, self.args.get_warmup_steps(num_training_steps)
+        if schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+
+            def factor(num_steps_done: int) -> float:
+                step = min(num_steps_done + 1, num_training_steps)
+                return schedule.factor(step, num_steps=num_training_steps, warmup_steps=warmup_steps)
+
+            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add per-domain training losses and the objective's metrics to what transformers logs.
+
+        The loss of transformers' log is that of Eq. 1 for the proxy, and the mean over ranks.
+        """
+        if "loss" in logs:
+            sums, counts = distributed.all_reduce_sum(torch.stack([self._nats_sums, self._token_counts])).tolist()
+            for name, nats, count in zip(self.objective.names, sums, counts, strict=True):
+                if count:
+                    logs[f"train_nats/{name}"] = nats / count
+            self._nats_sums.zero_()
+            self._token_counts.zero_()
+            logs.update(self.objective.metrics())
+        self.state.epoch = self.state.global_step / max(
+            self.state.max_steps, 1
+        )  # share of the run, also after a resume
+        super().log(logs, start_time)
+
+    # ---- checkpoints ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train to `max_steps`. ``True`` continues from the newest complete checkpoint, if there is one."""
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = checkpoints.newest_complete(Path(self.args.output_dir))
+        if folder:
+            state = files.read_json(Path(folder) / STATE_FILE)
+            self.objective.load_state_dict(state["objective"])
+            self.loader.load_state_dict(state["loader"])
+            logger.info("continuing from step %s (%s)", state["step"], folder)
+        return super().train(resume_from_checkpoint=str(folder) if folder else None, **kwargs)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            checkpoints.discard(folder)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            state = {
+                "step": self.state.global_step,
+                "objective": self.objective.state_dict(),
+                "loader": self.loader.state_dict(),
+            }
+            files.write_json(folder / STATE_FILE, state)
+        distributed.barrier()  # every rank's files are there before the marker says so
+        if self.args.should_save:
+            checkpoints.complete(folder)
+            # transformers rotates before our marker exists: a kill in between would leave no complete checkpoint
+            checkpoints.rotate(folder.parent, keep=self._save_total_limit)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        # a pickle of the arguments that nothing reads; ours are in the recipe
+        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
