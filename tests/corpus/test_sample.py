@@ -48,7 +48,7 @@ def install(site: Path, name: str, files: dict[str, bytes], *, recorded: list[st
     about = f"{name.replace('-', '_')}-1.0.dist-info"
     description = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n\n{'All about it. ' * 40}\n"
     content = {**files, f"{about}/METADATA": description.encode()}
-    content[f"{about}/RECORD"] = "\n".join(f"{file},," for file in recorded or sorted(content)).encode()
+    content[f"{about}/RECORD"] = "".join(f"{file},,\n\n" for file in recorded or sorted(content)).encode()
     for file, data in content.items():
         (site / file).parent.mkdir(parents=True, exist_ok=True)
         (site / file).write_bytes(data)
@@ -237,7 +237,7 @@ def test_the_table_counts_documents_and_megabytes(monkeypatch, small_minimum):
 
 
 def test_a_long_text_is_cut_at_the_last_line_end_that_fits():
-    lines = [f"    line {number:03}: " + "é" * 90 + "\n" for number in range(60)]  # 195 bytes each
+    lines = [f"    line {number:04}: " + "é" * 92 + "\n" for number in range(60)]  # 200 bytes each
     pieces = list(sample.split("".join(lines)))
     assert pieces == ["".join(lines[start : start + 25]).strip("\n") for start in (0, 25, 50)]
 
@@ -269,7 +269,7 @@ def package(tmp_path, monkeypatch) -> Path:
     files = {"demo/a.py": b"first", "demo/latin.py": b"caf\xe9", "demo/__pycache__/a.pyc": b"x", "demo/b.h": b"header"}
     escape = {"../outside.py": b"outside"}
     site = tmp_path / "site"
-    install(site, "a-package", {**files, **escape}, recorded=[*files, *escape, "demo/stripped.py", ""])
+    install(site, "a-package", {**files, **escape}, recorded=[*files, *escape, "demo/stripped.py"])
     (site / "demo/stray.py").write_text("not recorded")
     monkeypatch.syspath_prepend(site)
     return site
@@ -360,6 +360,21 @@ def test_padding_in_binaries_is_no_junk(tmp_path, monkeypatch):
     assert len(windows) == sample_domains.WINDOWS_PER_BINARY
     assert all(window in noise for window in windows)
     assert len({len(window) for window in windows}) > 1
+
+
+def test_the_standard_library_is_its_modules_without_tests_and_optional_parts(tmp_path, monkeypatch):
+    for name in (
+        "ast.py",
+        "asyncio/events.py",
+        "ctypes/test/test_a.py",
+        "tkinter/a.py",
+        "stray.py",
+        "site-packages/a.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(sample_domains.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert set(sample_domains.python_stdlib()) == {"ast.py", "asyncio/events.py"}
 
 
 def test_headers_are_pythons_own_and_the_written_ones(tmp_path, monkeypatch):
