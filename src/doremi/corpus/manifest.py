@@ -1,0 +1,97 @@
+"""``manifest.json``: what a token store holds, and the digest that identifies it. Written last, read first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from doremi import files
+from doremi.errors import InputError, MissingFileError
+
+NAME = "manifest.json"
+FORMAT = "doremi-corpus"
+VERSION = 1
+
+Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, ...] = ("train", "held_out")
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One ``.bin`` and ``.idx`` pair: the documents of one domain and split in one input file."""
+
+    file: str  # relative to the store, without suffix
+    documents: int
+    tokens: int
+    bytes: int  # of UTF-8 text; 0 where it is not known
+    bin_digest: str
+    idx_digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as JSON."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class TokenizerEntry:
+    """The tokenizer that the ids belong to."""
+
+    digest: str
+    eos_token: str
+    eos_token_id: int
+    vocab_size: int
+
+
+def build(
+    *,
+    tokenizer: TokenizerEntry,
+    dtype: str,
+    domains: dict[str, dict[Split, list[ShardEntry]]],
+    inputs: Sequence[dict[str, Any]],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """The manifest as JSON. ``settings`` and ``inputs`` are a record; they do not enter the digest.
+
+    The digest is that of the content alone (domains, shards, tokenizer), so that the same documents prepared from
+    another place, at another time or by another number of workers have the same one.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dtype": dtype,
+        "tokenizer": dict(vars(tokenizer)),
+        "domains": [
+            {"name": name, **{split: [shard.as_dict() for shard in domains[name].get(split, [])] for split in SPLITS}}
+            for name in sorted(domains)
+        ],
+    }
+    return {**content, "digest": files.digest_json(content), **settings, "inputs": list(inputs)}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of the token store in ``folder``.
+
+    Raises:
+        MissingFileError: no such folder, or it holds no finished store.
+        InputError: the manifest is not one of this format and version.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        reason = "it was never prepared, or not to the end" if folder.is_dir() else "there is no such folder"
+        raise MissingFileError(f"{folder}: no token store here ({NAME} is missing): {reason}; run doremi prepare")
+    content = files.read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f'{path}: not the manifest of a token store (no "format": "{FORMAT}")')
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: format version {content.get('version')!r}, this release reads version {VERSION}; "
+            "prepare the corpus again, or use the release that wrote it"
+        )
+    return content
+
+
+def shard_entries(domain: dict[str, Any], split: Split) -> list[ShardEntry]:
+    """The shards of one domain of a manifest, in the order of its virtual concatenation."""
+    return [ShardEntry(**entry) for entry in domain[split]]

@@ -1,0 +1,62 @@
+"""The tokens of one domain as one virtual array over the memory maps of its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from doremi.corpus import indexed
+from doremi.corpus.manifest import ShardEntry
+
+
+class ShardedTokens:
+    """tokens[num_tokens], the concatenation of all shards. Maps a shard when it is first read, and copies nothing."""
+
+    def __init__(self, folder: Path, shards: Sequence[ShardEntry], *, dtype: str) -> None:
+        self._folder, self._shards, self._dtype = folder, shards, dtype
+        self._bounds = np.cumsum([0, *(shard.tokens for shard in shards)])  # shard s is [bounds[s], bounds[s + 1])
+        self._maps: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """tokens[n, length] from each of ``starts`` (int[n], within the array); what lies beyond the end is 0."""
+        out = np.zeros((len(starts), length), indexed.little_endian(self._dtype))
+        shard_of = np.searchsorted(self._bounds, starts, side="right") - 1
+        whole = starts + length <= self._bounds[shard_of + 1]
+        for shard in np.unique(shard_of[whole]):
+            chosen = np.flatnonzero(whole & (shard_of == shard))
+            # Row w of this view is the shard from token w on: the gather copies each row once, from the map.
+            view = np.lib.stride_tricks.sliding_window_view(self._map(shard), length)
+            out[chosen] = view[starts[chosen] - self._bounds[shard]]
+        for row in np.flatnonzero(~whole):
+            piece = self.slice(int(starts[row]), min(int(starts[row]) + length, len(self)))
+            out[row, : len(piece)] = piece
+        return out
+
+    def slice(self, start: int, stop: int) -> np.ndarray:
+        """tokens[start:stop]; a view of the map where it lies in one shard."""
+        first = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        last = int(np.searchsorted(self._bounds, stop, side="left")) - 1
+        pieces = [
+            self._map(shard)[max(start - self._bounds[shard], 0) : stop - self._bounds[shard]]
+            for shard in range(first, last + 1)
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self._dtype), *pieces])
+
+    def document_lengths(self) -> np.ndarray:
+        """int64[documents], each with its EOS. Reads the index of every shard."""
+        lengths = [
+            indexed.read_lengths(self._folder / f"{shard.file}.idx", dtype=self._dtype) for shard in self._shards
+        ]
+        return np.concatenate([np.empty(0, np.int64), *lengths])
+
+    def _map(self, shard: int) -> np.ndarray:
+        if shard not in self._maps:
+            path = self._folder / f"{self._shards[shard].file}.bin"
+            # A plain array over the map: np.memmap's subclass costs microseconds on every slice.
+            self._maps[shard] = np.asarray(np.memmap(path, indexed.little_endian(self._dtype), mode="r"))
+        return self._maps[shard]

@@ -1,0 +1,162 @@
+"""`TokenStore`: the prepared corpus as memory-mapped tokens, random access by (domain, row) at any sequence length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from doremi import files
+from doremi.corpus import indexed, manifest
+from doremi.corpus.manifest import SPLITS, ShardEntry, Split
+from doremi.corpus.packing import Packing, RowTable, packed_rows, padded_rows
+from doremi.corpus.sharded_tokens import ShardedTokens
+from doremi.errors import InputError, MissingFileError
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+class Rows(NamedTuple):
+    """Training rows of one domain."""
+
+    tokens: np.ndarray  # stored dtype[n, L]; EOS where a row is short
+    lengths: np.ndarray  # int64[n]: how many tokens of each row are real; L everywhere in packing "pack"
+
+
+class TokenStore:
+    """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which open it anew."""
+
+    def __init__(self, path: Path, content: dict[str, Any], packing: Packing) -> None:
+        self.path = path
+        self.manifest = content
+        self.packing = packing
+        self.names: tuple[str, ...] = tuple(domain["name"] for domain in content["domains"])
+        self.dtype: str = content["dtype"]
+        self.eos_token_id: int = content["tokenizer"]["eos_token_id"]
+        self.vocab_size: int = content["tokenizer"]["vocab_size"]
+        self.tokenizer_digest: str = content["tokenizer"]["digest"]
+        self._shards: dict[tuple[str, Split], list[ShardEntry]] = {
+            (domain["name"], split): manifest.shard_entries(domain, split)
+            for domain in content["domains"]
+            for split in SPLITS
+        }
+        self._tokens = {key: ShardedTokens(self.path, shards, dtype=self.dtype) for key, shards in self._shards.items()}
+        self._padded_rows = lru_cache(maxsize=None)(self._build_padded_rows)
+
+    @classmethod
+    def open(cls, path: str | Path, *, packing: Packing | None = None) -> TokenStore:
+        """Open a finished store; O(shards), reads the manifest and the file sizes, none of the tokens.
+
+        Args:
+            path: the folder that `prepare` wrote.
+            packing: how rows are cut, if not as the store was prepared for.
+
+        Raises:
+            MissingFileError: no store there, or one of its files is missing.
+            InputError: a manifest of another format, or a shard whose size is not the manifest's.
+        """
+        path = Path(path)
+        content = manifest.read(path)
+        store = cls(path, content, packing or content.get("packing", "pack"))
+        store._check_sizes()
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.path, self.packing)
+
+    def __repr__(self) -> str:
+        return f"TokenStore({str(self.path)!r}, {len(self.names)} domains, {self.packing})"
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Folder for ``AutoTokenizer.from_pretrained``."""
+        return self.path / TOKENIZER_FOLDER
+
+    @property
+    def digest(self) -> str:
+        """Identifies rows and held-out documents: content and packing, not where or when they were prepared."""
+        digest: str = self.manifest["digest"]
+        return digest if self.packing == "pack" else files.digest_json([digest, self.packing])
+
+    def num_tokens(self, name: str, *, split: Split = "train") -> int:
+        """Tokens of a domain, one EOS per document included."""
+        return sum(shard.tokens for shard in self._domain_shards(name, split))
+
+    def num_documents(self, name: str, *, split: Split = "train") -> int:
+        """Documents of a domain."""
+        return sum(shard.documents for shard in self._domain_shards(name, split))
+
+    def num_bytes(self, name: str, *, split: Split = "train") -> int:
+        """Bytes of a domain's text in UTF-8."""
+        return sum(shard.bytes for shard in self._domain_shards(name, split))
+
+    def num_sequences(self, name: str, sequence_length: int, *, split: Split = "train") -> int:
+        """Rows of ``sequence_length`` tokens; with packing "pack" the tail that fills no row stays in the store."""
+        if self.packing == "pack":
+            return self.num_tokens(name, split=split) // sequence_length
+        self._domain_shards(name, split)
+        return len(self._padded_rows(name, sequence_length, split).starts)
+
+    def rows(self, name: str, indices: np.ndarray, sequence_length: int, *, split: Split = "train") -> Rows:
+        """Rows of a domain by number, int[n] in any order, gathered from the memory maps.
+
+        Raises:
+            IndexError: a row that does not exist.
+        """
+        indices = np.asarray(indices, np.int64)
+        num_rows = self.num_sequences(name, sequence_length, split=split)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < num_rows:
+            raise IndexError(f"{name!r} has {num_rows} rows, asked for {indices.min()} to {indices.max()}")
+        if self.packing == "pack":
+            table = packed_rows(indices, sequence_length)
+        else:
+            everything = self._padded_rows(name, sequence_length, split)
+            table = RowTable(everything.starts[indices], everything.lengths[indices])
+        tokens = self._tokens[name, split].windows(table.starts, sequence_length)
+        if self.packing == "pad":
+            tokens[np.arange(sequence_length) >= table.lengths[:, None]] = self.eos_token_id
+        return Rows(tokens, table.lengths)
+
+    def documents(self, name: str, *, split: Split = "train") -> Iterator[np.ndarray]:
+        """The ids of each document of a domain, stored dtype[n], without its final EOS, in stored order."""
+        self._domain_shards(name, split)
+        tokens = self._tokens[name, split]
+        ends = np.cumsum(tokens.document_lengths())
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            document = tokens.slice(int(start), int(end))
+            yield document[:-1] if document[-1] == self.eos_token_id else document
+
+    def _build_padded_rows(self, name: str, sequence_length: int, split: Split) -> RowTable:
+        return padded_rows(self._tokens[name, split].document_lengths(), sequence_length)
+
+    def _domain_shards(self, name: str, split: Split) -> list[ShardEntry]:
+        if (name, split) not in self._shards:
+            raise InputError(
+                f"{self.path}: no domain {name!r} ({split}) in the corpus; it has {', '.join(map(repr, self.names))}"
+            )
+        return self._shards[name, split]
+
+    def _check_sizes(self) -> None:
+        itemsize = indexed.little_endian(self.dtype).itemsize
+        for shard in (shard for shards in self._shards.values() for shard in shards):
+            _check_size(self.path / f"{shard.file}.bin", shard.tokens * itemsize)
+            _check_size(self.path / f"{shard.file}.idx", indexed.index_size(shard.documents))
+
+
+def _reopen(path: Path, packing: Packing) -> TokenStore:
+    return TokenStore.open(path, packing=packing)
+
+
+def _check_size(path: Path, expected: int) -> None:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: a shard of the corpus is missing; prepare the corpus again") from None
+    if size != expected:
+        raise InputError(
+            f"{path}: {size} bytes, the manifest says {expected}: the shard was cut short or changed; "
+            "prepare the corpus again in an empty folder"
+        )

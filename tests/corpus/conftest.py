@@ -1,0 +1,41 @@
+"""Small token stores for the tests of the corpus, written by the real writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from doremi import files
+from doremi.corpus import TokenStore, manifest
+from doremi.corpus.shards import ShardWriter
+
+EOS = 0
+Shards = Sequence[Sequence[Sequence[int]]]  # documents of token ids without EOS, by shard
+
+
+@pytest.fixture
+def build_store(tmp_path: Path) -> Callable[..., TokenStore]:
+    """Writes a store from token ids: {domain: shards}, train and held-out; ``bytes`` of a document is 10 per token."""
+
+    def build(
+        train: dict[str, Shards], held_out: dict[str, Shards] | None = None, *, dtype: str = "uint16"
+    ) -> TokenStore:
+        folder = tmp_path / "store"
+        domains: dict = {}
+        for split, shards_of in (("train", train), ("held_out", held_out or {})):
+            for name, shards in shards_of.items():
+                for ordinal, documents in enumerate(shards):
+                    with ShardWriter(folder, ordinal=ordinal, dtype=dtype) as writer:
+                        for ids in documents:
+                            writer.append(name, split, np.array([*ids, EOS]), num_bytes=10 * len(ids))
+                        for written in writer.finish():
+                            domains.setdefault(name, {}).setdefault(split, []).append(written.entry)
+        tokenizer = manifest.TokenizerEntry(digest="0" * 32, eos_token="<eos>", eos_token_id=EOS, vocab_size=1000)
+        content = manifest.build(tokenizer=tokenizer, dtype=dtype, domains=domains, inputs=[], settings={})
+        files.write_json(folder / manifest.NAME, content)
+        return TokenStore.open(folder)
+
+    return build
