@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
+from collections.abc import Mapping
+
+BAR_WIDTH = 40
 
 
 def configure_logging() -> None:
@@ -12,3 +16,29 @@ def configure_logging() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("doremi").setLevel(logging.INFO)
+
+
+def printable(name: str) -> str:
+    """A domain name without control characters, which could move the cursor or colour the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+
+
+def weights_table(weights: Mapping[str, float]) -> str:
+    """One line a domain, largest first, with a bar."""
+    width = max(len(printable(name)) for name in weights)
+    largest = max(weights.values())
+    return "\n".join(
+        f"{printable(name):<{width}}  {weight:8.4f}  {'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
+        for name, weight in sorted(weights.items(), key=lambda item: -item[1])
+    )
+
+
+def recipe_help() -> str:
+    """Every key of a recipe with its default and description."""
+    from doremi.recipe import describe_fields
+
+    lines = ["Keys of a recipe (YAML), with their defaults; [] marks an item of a list.", ""]
+    for key, default, description in describe_fields():
+        lines.append(key + (f" = {default}" if default not in ("", "required") else f" ({default})" if default else ""))
+        lines.append(textwrap.fill(description, width=96, initial_indent="    ", subsequent_indent="    "))
+    return "\n".join(lines)

@@ -56,11 +56,13 @@ def steps_to_match(steps: Sequence[int], values: Sequence[float], target: float)
     return None
 
 
-def verdict(differences: Mapping[str, float], *, reference_mean_difference: float, uniform_mean_difference: float) -> str:
+def verdict(
+    differences: Mapping[str, float], *, reference_mean_difference: float, uniform_mean_difference: float
+) -> str:
     """One sentence on main minus baseline (nats per token; negative is better), for a single seed."""
     better = sum(value < 0 for value in differences.values())
     return (
-        f"Seed noise not measured: with one seed, DoReMi's weights were lower on {better} of {len(differences)} domains; "
-        f"the reference-weighted mean changed by {reference_mean_difference:+.3f} nats per token, the uniform mean by "
-        f"{uniform_mean_difference:+.3f}. Whether that is more than chance, this run cannot say."
+        f"Seed noise not measured: with one seed, main is lower than the baseline on {better} of {len(differences)} "
+        f"domains, by {-reference_mean_difference:+.3f} nats per token in the reference-weighted mean and "
+        f"{-uniform_mean_difference:+.3f} in the uniform mean; whether that is more than chance, this run cannot say."
     )

@@ -24,9 +24,7 @@ class HeldOutCurve(TrainerCallback):
         self._batch_size = batch_size
         self.trainer: Trainer | None = None
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Evaluate when it is time."""
         if state.global_step % self._every and state.global_step != state.max_steps:
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.distributed as dist
 
@@ -32,3 +34,8 @@ def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
         dist.barrier()
+
+
+def launched_world_size() -> int:
+    """Processes that torchrun started, also before the process group is up."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

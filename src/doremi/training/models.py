@@ -58,7 +58,7 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
 
 
 def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int) -> PreTrainedModel:
-    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones; global RNGs are left alone."""
+    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone."""
     attention = resolve_attention(config.attn_implementation)
     if config.init == "pretrained":
         return AutoModelForCausalLM.from_pretrained(

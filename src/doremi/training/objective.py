@@ -34,8 +34,11 @@ class DomainSums(NamedTuple):
 class Objective(Protocol):
     """How a run turns per-token losses into a gradient."""
 
-    names: tuple[str, ...]
     needs_losses: bool  # whether `sums` needs nats: if so, all micro-batches are measured before the first backward
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Domain names in the order of the batch's ``domain_ids``."""
 
     def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
         """Sums of one micro-batch. ``nats[B, T-1]`` without gradient; None where `needs_losses` is False."""
@@ -79,8 +82,13 @@ class TokenMean:
     needs_losses = False
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+        self._names = tuple(names)
         self._weight_per_token = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Domain names in the order of the batch's ``domain_ids``."""
+        return self._names
 
     def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
         """Token counts; the excess sums are zero."""

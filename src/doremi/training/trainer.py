@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from doremi import files
@@ -210,7 +211,7 @@ class DoReMiTrainer(Trainer):
         schedule, warmup_steps = self._schedule, self.args.get_warmup_steps(num_training_steps)
         if schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
-        if self.lr_scheduler is None:
+        if getattr(self, "lr_scheduler", None) is None:
 
             def factor(num_steps_done: int) -> float:
                 step = min(num_steps_done + 1, num_training_steps)
@@ -242,15 +243,22 @@ class DoReMiTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train to `max_steps`. ``True`` continues from the newest complete checkpoint, if there is one."""
-        folder = resume_from_checkpoint
-        if folder is True:
+        if resume_from_checkpoint is True:
             folder = checkpoints.newest_complete(Path(self.args.output_dir))
-        if folder:
-            state = files.read_json(Path(folder) / STATE_FILE)
-            self.objective.load_state_dict(state["objective"])
-            self.loader.load_state_dict(state["loader"])
-            logger.info("continuing from step %s (%s)", state["step"], folder)
-        return super().train(resume_from_checkpoint=str(folder) if folder else None, **kwargs)
+        else:
+            folder = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        if folder is None:
+            return super().train(**kwargs)
+        state = files.read_json(folder / STATE_FILE)
+        self.objective.load_state_dict(state["objective"])
+        self.loader.load_state_dict(state["loader"])
+        logger.info("continuing from step %s (%s)", state["step"], folder)
+        if state["step"] < self.args.max_steps:
+            return super().train(resume_from_checkpoint=str(folder), **kwargs)
+        # nothing is left to train, but transformers' loop would take one more step before it noticed
+        self._load_from_checkpoint(str(folder))
+        self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+        return None
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"

@@ -1,0 +1,195 @@
+"""The command line: parses, calls the pipeline, prints. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doremi import __version__, console
+from doremi.errors import InputError, RunFailedError
+
+if TYPE_CHECKING:
+    from doremi.pipeline import Experiment
+
+DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    console.configure_logging()
+    try:
+        options.action(options)
+    except InputError as error:
+        print(f"doremi: {error}", file=sys.stderr)
+        return 2
+    except RunFailedError as error:
+        print(f"doremi: the run failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("doremi: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their flags."""
+    parser = argparse.ArgumentParser(
+        prog="doremi",
+        description="How much of each domain to train on: optimised domain weights (DoReMi), and the evidence that "
+        "they help.",
+        epilog="Start with `doremi demo`; for your own data, write a recipe (`doremi run --help-recipe`).",
+    )
+    parser.add_argument("--version", action="version", version=f"doremi {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_demo(verbs)
+    _add_stages(verbs)
+    _add_report(verbs)
+    _add_weights(verbs)
+    return parser
+
+
+def _add_demo(verbs: argparse._SubParsersAction) -> None:
+    demo = verbs.add_parser(
+        "demo",
+        help="the whole method on text found in this installation, in minutes",
+        description="Collects real text that this Python installation already has, optimises its domain weights, "
+        "trains models on them and on two baselines, and reports.",
+    )
+    _add_recipe_flags(demo)
+    demo.set_defaults(action=_run_stage, stage=_run, recipe=DEMO_RECIPE)
+
+
+def _add_stages(verbs: argparse._SubParsersAction) -> None:
+    stages = {
+        "run": (_run, "all stages; finished ones are skipped, an interrupted one continues"),
+        "prepare": (_prepare, "tokenise the corpus"),
+        "train": (_train, "train one model and what it depends on"),
+        "evaluate": (_evaluate, "score the trained models on held-out text, write results.json and print the table"),
+    }
+    for verb, (function, summary) in stages.items():
+        stage = verbs.add_parser(verb, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if verb == "run":
+            stage.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="YAML file")
+            stage.add_argument("--help-recipe", action="store_true", help="list every key of a recipe, and exit")
+        else:
+            stage.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
+        if verb == "train":
+            stage.add_argument(
+                "--run",
+                dest="run_name",
+                required=True,
+                metavar="NAME",
+                help="reference, proxy, main, baseline, or a further baseline of the recipe",
+            )
+        _add_recipe_flags(stage)
+        stage.set_defaults(action=_run_stage, stage=function)
+
+
+def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/<name of the recipe>)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change one value of the recipe, such as training.steps=200; repeatable",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved recipe and, for each stage, tokens, parameters, FLOPs and epochs; run nothing",
+    )
+
+
+def _add_report(verbs: argparse._SubParsersAction) -> None:
+    report = verbs.add_parser("report", help="write report.html of finished runs", description="Write report.html.")
+    report.add_argument("directories", metavar="RUN_DIR", type=Path, nargs="+", help="run directory")
+    report.set_defaults(action=_report)
+
+
+def _add_weights(verbs: argparse._SubParsersAction) -> None:
+    group = verbs.add_parser("weights", help="look at domain weights", description="Look at domain weights.")
+    kinds = group.add_subparsers(dest="weights_verb", metavar="VERB", required=True)
+    show = kinds.add_parser("show", help="print a weights file", description="Print a weights file, largest first.")
+    show.add_argument("file", metavar="FILE", type=Path, help="plain {name: weight}, or upstream's two-key JSON")
+    show.set_defaults(action=_show_weights)
+
+
+def _run_stage(options: argparse.Namespace) -> None:
+    """What every verb with a recipe does before and around its own stage."""
+    if getattr(options, "help_recipe", False):
+        print(console.recipe_help())
+        return
+    if options.recipe is None:
+        raise InputError("which recipe? Give a YAML file, or see `doremi run --help-recipe`")
+    from doremi import recipe
+
+    loaded = recipe.load(options.recipe, options.overrides)
+    out = options.out or Path("runs") / options.recipe.stem
+    if options.dry_run:
+        from doremi import plan
+
+        print(loaded.to_yaml(), plan.describe(loaded, out), sep="\n")
+        return
+    from doremi import pipeline
+
+    pipeline.set_threads(loaded)
+    options.stage(pipeline.open_experiment(loaded, out), options)
+
+
+def _run(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi import pipeline
+
+    _print_results(pipeline.run_all(experiment))
+    print(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
+
+
+def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi.corpus import show
+
+    print(show(experiment.store))
+
+
+def _train(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi import pipeline
+
+    pipeline.train_one(experiment, options.run_name)
+
+
+def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi import pipeline
+
+    _print_results(pipeline.evaluate(experiment))
+
+
+def _print_results(results: dict[str, Any]) -> None:
+    from doremi.report.table import summary_table
+
+    print(summary_table(results))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from doremi.report.render import write_report
+
+    for directory in options.directories:
+        print(write_report(directory))
+
+
+def _show_weights(options: argparse.Namespace) -> None:
+    from doremi.weights import DomainWeights
+
+    weights = DomainWeights.from_json(options.file)
+    print(console.weights_table(weights))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

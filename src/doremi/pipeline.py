@@ -1,0 +1,270 @@
+"""The stages of a DoReMi run as functions of the recipe. Each is idempotent: finished work is skipped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doremi import files, runs, weights
+from doremi.corpus import TokenStore, prepare
+from doremi.errors import InputError, MissingFileError
+from doremi.recipe import Recipe, RunName
+from doremi.run_directory import RunDirectory
+from doremi.runs import TrainingRun
+from doremi.weights import DomainWeights
+
+logger = logging.getLogger(__name__)
+
+BASELINE, MAIN = "baseline", "main"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of the runs that are compared: its name in the results, what its weights are called, and the run."""
+
+    name: str
+    weights_name: str
+    run: TrainingRun
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe, its run directory, and its corpus once that is prepared."""
+
+    recipe: Recipe
+    directory: RunDirectory
+    store: TokenStore
+    reference_weights: DomainWeights  # over the domains of the experiment, in the corpus' order
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains of the experiment: those with a reference weight above 0."""
+        return self.reference_weights.names
+
+
+def set_threads(recipe: Recipe) -> None:
+    """CPU threads of torch, if the recipe says how many."""
+    import torch
+
+    if recipe.training.num_threads is not None:
+        torch.set_num_threads(recipe.training.num_threads)
+
+
+def open_experiment(recipe: Recipe, out: Path) -> Experiment:
+    """Claim the run directory and prepare the corpus; the first stage of everything else.
+
+    Raises:
+        InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
+    """
+    directory = RunDirectory(out)
+    directory.claim(recipe)
+    store = prepare(recipe.corpus, directory.corpus)
+    reference_weights = resolve_weights(recipe.weights.reference, store, store.names)
+    experiment = Experiment(recipe, directory, store, reference_weights)
+    _check(experiment)
+    return experiment
+
+
+def resolve_weights(spec: str | dict[str, float], store: TokenStore, names: Iterable[str]) -> DomainWeights:
+    """Weights of a recipe: ``natural`` or ``uniform`` over ``names``, a mapping, or a JSON file.
+
+    Returns them in the corpus' order of domains, without those of weight 0.
+
+    Raises:
+        InputError: no such rule or file, or a domain that the corpus does not have.
+    """
+    if spec == "natural":
+        found = weights.natural({name: store.num_tokens(name) for name in names})
+    elif spec == "uniform":
+        found = weights.uniform(names)
+    elif isinstance(spec, dict):
+        found = DomainWeights(spec, source="weights.reference").restricted_to(store.names, source="weights.reference")
+    elif Path(spec).is_file():
+        found = DomainWeights.from_json(spec).restricted_to(store.names, source=spec)
+    else:
+        raise MissingFileError(f"weights: {spec!r} is neither natural, nor uniform, nor a file")
+    return DomainWeights({name: found[name] for name in store.names if found.get(name, 0) > 0})
+
+
+def train_reference(experiment: Experiment) -> TrainingRun:
+    """Step 1: the reference model, on the reference weights."""
+    recipe = experiment.recipe
+    run = TrainingRun(
+        name="reference",
+        folder=experiment.directory.round(1, "reference"),
+        model=recipe.models.reference,
+        training=recipe.training.for_run("reference"),
+        evaluation=recipe.evaluation,
+        names=experiment.names,
+        sampling_weights=experiment.reference_weights,
+        seed=recipe.seed,
+    )
+    runs.train(run, experiment.store)
+    return run
+
+
+def train_proxy(experiment: Experiment) -> DomainWeights:
+    """Step 2: the proxy with Group DRO; writes ``weights.json``, the answer."""
+    recipe = experiment.recipe
+    reference = train_reference(experiment)
+    run = TrainingRun(
+        name="proxy",
+        folder=experiment.directory.round(1, "proxy"),
+        model=recipe.models.proxy,
+        training=recipe.training.for_run("proxy"),
+        evaluation=recipe.evaluation,
+        names=experiment.names,
+        sampling_weights=weights.uniform(experiment.names),
+        seed=recipe.seed,
+        reference=reference.folder,
+        reweighting=recipe.reweighting,
+    )
+    runs.train(run, experiment.store)
+    return _write_weights(experiment, run)
+
+
+def comparisons(experiment: Experiment) -> list[Comparison]:
+    """The runs to compare: baseline, main, and the further baselines. Needs DoReMi's weights.
+
+    A further baseline whose weights are the reference weights is the baseline already, and left out.
+    """
+    doremi_weights = DomainWeights.from_json(experiment.directory.weights)
+    reference_name = experiment.recipe.weights.reference
+    found = [
+        _comparison(experiment, BASELINE, _weights_name(reference_name), experiment.reference_weights),
+        _comparison(experiment, MAIN, "doremi", doremi_weights),
+    ]
+    for spec in experiment.recipe.weights.baselines:
+        candidate = resolve_weights(spec, experiment.store, experiment.names)
+        if dict(candidate) != dict(experiment.reference_weights):
+            found.append(_comparison(experiment, _weights_name(spec), _weights_name(spec), candidate))
+    return found
+
+
+def train_comparisons(experiment: Experiment, only: str | None = None) -> list[Comparison]:
+    """Step 3: the main model on each of the weights; with ``only``, just the run of that name."""
+    found = [item for item in comparisons(experiment) if only in (None, item.name)]
+    for item in found:
+        runs.train(item.run, experiment.store)
+    return found
+
+
+def train_one(experiment: Experiment, name: str) -> None:
+    """``doremi train --run NAME``: one run and what it depends on.
+
+    Raises:
+        InputError: the main model was asked for before there are weights to train it on.
+    """
+    if name == "reference":
+        train_reference(experiment)
+    elif name == "proxy":
+        train_proxy(experiment)
+    elif name == BASELINE:
+        runs.train(_comparison(experiment, BASELINE, "", experiment.reference_weights).run, experiment.store)
+    elif not experiment.directory.weights.exists():
+        raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
+    else:
+        train_comparisons(experiment, only=name)
+
+
+def evaluate(experiment: Experiment) -> dict[str, Any]:
+    """Step 4: score the final models on held-out text and write ``results.json``."""
+    from doremi.results import collect_results
+
+    results = collect_results(experiment, comparisons(experiment))
+    files.write_json(experiment.directory.results, results)
+    return results
+
+
+def run_all(experiment: Experiment) -> dict[str, Any]:
+    """Every stage, from the reference to ``report.html``; returns the results."""
+    from doremi.report.render import write_report
+
+    train_proxy(experiment)
+    train_comparisons(experiment)
+    results = evaluate(experiment)
+    write_report(experiment.directory.root)
+    return results
+
+
+def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
+    """Whether two models of the recipe have the same size and settings: one run then serves for both."""
+    same_model = getattr(recipe.models, first) == getattr(recipe.models, second)
+    return same_model and recipe.training.for_run(first) == recipe.training.for_run(second)
+
+
+def _comparison(experiment: Experiment, name: str, weights_name: str, sampling: DomainWeights) -> Comparison:
+    """The main model on some weights. The baseline is the reference's run where both would be the same."""
+    recipe = experiment.recipe
+    shared = name == BASELINE and trains_alike(recipe, "reference", "main")
+    folder = (
+        experiment.directory.round(1, "reference")
+        if shared
+        else experiment.directory.run(weights_name or _weights_name(recipe.weights.reference), seed=recipe.seed)
+    )
+    run = TrainingRun(
+        name=name,
+        folder=folder,
+        model=recipe.models.main,
+        training=recipe.training.for_run("main"),
+        evaluation=recipe.evaluation,
+        names=experiment.names,
+        sampling_weights=sampling,
+        seed=recipe.seed,
+    )
+    return Comparison(name, weights_name, run)
+
+
+def _weights_name(spec: str | dict[str, float]) -> str:
+    """``natural`` for the rule, the stem for a file, ``reference`` for a mapping."""
+    return "reference" if isinstance(spec, dict) else Path(spec).stem
+
+
+def _write_weights(experiment: Experiment, proxy: TrainingRun) -> DomainWeights:
+    marker = files.read_marker(proxy.folder)
+    assert marker is not None
+    dro = marker["objective"]
+    average = [total / dro["num_updates"] for total in dro["weights_sum"]]
+    answer = DomainWeights(dict(zip(dro["names"], average, strict=True)))
+    provenance = {
+        "method": "DoReMi: average of the Group DRO weights over the proxy's steps",
+        "refers_to": "shares of token sequences under the corpus' tokenizer",
+        "corpus_digest": experiment.store.digest,
+        "tokenizer_digest": experiment.store.tokenizer_digest,
+        "proxy_digest": marker["digest"],
+        "reference_weights": dict(experiment.reference_weights),
+        "step_size": dro["step_size"],
+        "smoothing": dro["smoothing"],
+        "num_updates": dro["num_updates"],
+        "seed": experiment.recipe.seed,
+    }
+    answer.to_json(experiment.directory.weights, provenance=provenance)
+    return answer
+
+
+def _check(experiment: Experiment) -> None:
+    """What can be known before hours of training."""
+    names, recipe = experiment.names, experiment.recipe
+    if len(names) < 2:
+        raise InputError(
+            f"the experiment has one domain, {names[0]!r}; weights need at least two. Check `domain` or `domain_field` "
+            "of the inputs, and weights.reference"
+        )
+    for run in ("reference", "proxy", "main"):
+        training = recipe.training.for_run(run)
+        for name in names:
+            if experiment.store.num_sequences(name, training.sequence_length) < 1:
+                raise InputError(
+                    f"domain {name!r} has {experiment.store.num_tokens(name)} tokens, fewer than one sequence of "
+                    f"{training.sequence_length}; add text, leave the domain out of weights.reference, or shorten "
+                    "training.sequence_length"
+                )
+    batch = recipe.training.for_run("proxy").global_batch_size
+    if batch < len(names) and not recipe.reweighting.allow_absent_domains:
+        raise InputError(
+            f"training.global_batch_size is {batch} for {len(names)} domains; the proxy needs at least {len(names)} so "
+            "that no domain is ever absent. Raise it, or set reweighting.allow_absent_domains: true"
+        )

@@ -1,0 +1,97 @@
+"""A run directory: where everything of one recipe lies, and the check that it belongs to that recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.recipe import Recipe
+
+FREE_KEYS = ("weights.baselines", "training.num_threads")  # may change between calls: finished stages stay valid
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths below ``root``; the layout that other tools may rely on."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def corpus(self) -> Path:
+        """The token store."""
+        return self.root / "corpus"
+
+    @property
+    def weights(self) -> Path:
+        """DoReMi's domain weights: the answer."""
+        return self.root / "weights.json"
+
+    @property
+    def results(self) -> Path:
+        """Every number of the comparison."""
+        return self.root / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that a person looks at."""
+        return self.root / "report.html"
+
+    def round(self, number: int, model: str) -> Path:
+        """``rounds/01/reference`` or ``rounds/01/proxy``."""
+        return self.root / "rounds" / f"{number:02d}" / model
+
+    def run(self, weights_name: str, *, seed: int) -> Path:
+        """``runs/<weights name>/seed-<n>``: the main model trained on those weights."""
+        return self.root / "runs" / quote(weights_name, safe=" ()") / f"seed-{seed}"
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the resolved recipe, or check that the one already there asks for the same run.
+
+        Raises:
+            InputError: the directory belongs to another recipe; names the keys that differ.
+        """
+        if self.recipe.exists():
+            differing = _differing_keys(_load(self.recipe), recipe.model_dump(mode="json"))
+            if blocking := [key for key in differing if key not in FREE_KEYS]:
+                raise InputError(
+                    f"{self.root} belongs to another recipe: {', '.join(blocking[:5])} differ"
+                    f"{'s' if len(blocking) == 1 else ''}{' (and more)' if len(blocking) > 5 else ''}. "
+                    "Use another --out, or delete the directory to start afresh"
+                )
+        files.write_text(self.recipe, recipe.to_yaml())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a recipe; is this directory a run directory of doremi?")
+    return content
+
+
+def _differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, in the order of the new recipe."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [prefix]
+    keys = [*new, *(key for key in old if key not in new)]
+    missing = object()
+    return [
+        differing
+        for key in keys
+        for differing in _differing_keys(
+            old.get(key, missing), new.get(key, missing), f"{prefix}.{key}" if prefix else key
+        )
+    ]

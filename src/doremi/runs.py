@@ -1,0 +1,177 @@
+"""One training run, from its plan to a finished folder that ``from_pretrained`` loads."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
+from doremi.weights import DomainWeights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from doremi.corpus import TokenStore
+    from doremi.training.objective import Objective
+
+logger = logging.getLogger(__name__)
+
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What to train, on what, and where to put it. Equal digests mean equal models."""
+
+    name: str
+    folder: Path
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    names: tuple[str, ...]  # the domains of the experiment, in the corpus' order
+    sampling_weights: DomainWeights
+    seed: int
+    reference: Path | None = None  # of the proxy: the finished reference
+    reweighting: ReweightingConfig | None = None  # of the proxy
+
+    def digest(self, corpus_digest: str) -> str:
+        """Digest of everything that the trained parameters depend on."""
+        training = self.training.model_dump(mode="json", exclude={"num_threads", "overrides"})
+        reference = files.read_marker(self.reference) if self.reference else None
+        return files.digest_json(
+            {
+                "corpus": corpus_digest,
+                "model": self.model.model_dump(mode="json"),
+                "training": training,
+                "evaluation": self.evaluation.model_dump(mode="json"),
+                "names": self.names,
+                "sampling_weights": dict(self.sampling_weights),
+                "seed": self.seed,
+                "reference": reference["digest"] if reference else None,
+                "reweighting": self.reweighting.model_dump(mode="json") if self.reweighting else None,
+            }
+        )
+
+
+def is_finished(run: TrainingRun, store: TokenStore) -> bool:
+    """Whether the run's folder is complete.
+
+    Raises:
+        InputError: it is complete, but was made from other inputs.
+    """
+    marker = files.read_marker(run.folder)
+    if marker is not None and marker.get("digest") != run.digest(store.digest):
+        raise InputError(
+            f"{run.folder} was finished with other inputs than the recipe now asks for; results must not be mixed. "
+            "Delete that folder to train it again, or use another --out"
+        )
+    return marker is not None
+
+
+def train(run: TrainingRun, store: TokenStore) -> None:
+    """Train to the end, from the newest complete checkpoint if there is one; nothing to do when already finished."""
+    if is_finished(run, store):
+        logger.info("%s: finished earlier, skipped (%s)", run.name, run.folder)
+        return
+    from transformers import AutoTokenizer
+
+    from doremi.training import arguments, checkpoints, models
+
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _refuse_other_checkpoints(run, store)
+    args = arguments.training_arguments(run.training, folder=run.folder, seed=run.seed, name=run.name)
+    hf_config = models.configure(
+        run.model,
+        vocab_size=store.vocab_size,
+        eos_token_id=store.eos_token_id,
+        sequence_length=run.training.sequence_length,
+    )
+    model = models.build(run.model, hf_config, seed=run.seed)
+    logger.info("%s: %s parameters, %d steps", run.name, f"{model.num_parameters():,}", run.training.steps)
+    tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
+    objective = _objective(run, model)
+    started = time.monotonic()
+    trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
+    trainer.train(resume_from_checkpoint=checkpoints.newest_complete(run.folder) is not None)
+    trainer.save_model(str(run.folder))
+    history = trainer.state.log_history
+    files.write_json(run.folder / HISTORY, history)
+    files.write_marker(
+        run.folder,
+        {
+            "digest": run.digest(store.digest),
+            "steps": run.training.steps,
+            "num_parameters": model.num_parameters(),
+            "num_tokens": run.training.steps * run.training.global_batch_size * run.training.sequence_length,
+            "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
+            "epochs": trainer.loader.epochs_seen,
+            "objective": objective.state_dict(),
+        },
+    )
+
+
+def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, objective: Objective, **kwargs: Any) -> Any:
+    from doremi.evaluation.curves import HeldOutCurve
+    from doremi.evaluation.perplexity import collect
+    from doremi.training.arguments import learning_rate_schedule
+    from doremi.training.trainer import DoReMiTrainer
+
+    held_out = collect(
+        store,
+        run.names,
+        sequence_length=run.training.sequence_length,
+        max_tokens_per_domain=run.evaluation.max_tokens_per_domain,
+    )
+    curve = HeldOutCurve(held_out, every=run.training.eval_steps, batch_size=run.evaluation.batch_size)
+    curve.trainer = trainer = DoReMiTrainer(
+        model,
+        objective=objective,
+        corpus=store,
+        sampling_weights=run.sampling_weights,
+        sequence_length=run.training.sequence_length,
+        sampling=run.training.sampling,
+        allow_absent_domains=run.reweighting is not None and run.reweighting.allow_absent_domains,
+        learning_rate_schedule=learning_rate_schedule(run.training),
+        callbacks=[curve],
+        **kwargs,
+    )
+    return trainer
+
+
+def _objective(run: TrainingRun, model: PreTrainedModel) -> Objective:
+    from doremi.training.objective import ExcessLoss, TokenMean
+
+    if run.reference is None:
+        return TokenMean(run.names)
+    from transformers import AutoModelForCausalLM
+
+    assert run.reweighting is not None
+    reference = AutoModelForCausalLM.from_pretrained(run.reference, dtype=model.dtype)
+    return ExcessLoss(
+        reference,
+        names=run.names,
+        step_size=run.reweighting.step_size,
+        smoothing=run.reweighting.smoothing,
+    )
+
+
+def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
+    """Checkpoints in the folder must come from the same inputs; the digest is written before the first of them."""
+    started = run.folder / "started.json"
+    digest = run.digest(store.digest)
+    if started.exists() and files.read_json(started) != {"digest": digest}:
+        raise InputError(
+            f"{run.folder} holds an unfinished run of other inputs; delete that folder, or use another --out"
+        )
+    files.write_json(started, {"digest": digest})
+
+
+def load_history(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """The trainer's log of a finished run: one mapping per log line, each with its ``step``."""
+    return files.read_json(folder / HISTORY)

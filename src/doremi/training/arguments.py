@@ -1,0 +1,125 @@
+"""The recipe's training section as `transformers.TrainingArguments`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainingArguments
+
+from doremi.errors import InputError
+from doremi.training import distributed
+from doremi.training.schedules import LearningRateSchedule
+
+if TYPE_CHECKING:
+    from doremi.recipe import TrainingConfig
+
+MAX_MICRO_BATCH_SIZE = 64
+
+OWNED = {  # TrainingArguments that the recipe sets by other names
+    "output_dir": "--out",
+    "max_steps": "training.steps",
+    "num_train_epochs": "training.steps",
+    "per_device_train_batch_size": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.global_batch_size",
+    "learning_rate": "training.learning_rate",
+    "lr_scheduler_type": "training.schedule",
+    "warmup_steps": "training.warmup_fraction",
+    "warmup_ratio": "training.warmup_fraction",
+    "weight_decay": "training.weight_decay",
+    "max_grad_norm": "training.max_grad_norm",
+    "adam_beta1": "training.adam_beta1",
+    "adam_beta2": "training.adam_beta2",
+    "adam_epsilon": "training.adam_epsilon",
+    "eval_steps": "training.eval_steps",
+    "save_steps": "training.save_steps",
+    "logging_steps": "training.logging_steps",
+    "save_total_limit": "training.save_total_limit",
+    "seed": "seed",
+    "data_seed": "seed",
+}
+
+
+def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> TrainingArguments:
+    """Arguments for one run.
+
+    Raises:
+        InputError: a passed-through argument does not exist or has a name of its own in the recipe, or the global
+            batch cannot be split evenly over the processes and micro-batches.
+    """
+    _check_passed_through(config.arguments)
+    micro_batch_size, accumulation_steps = split_batch(config, world_size=distributed.launched_world_size())
+    settings: dict[str, Any] = {
+        "run_name": name,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "report_to": "none",
+        "logging_nan_inf_filter": False,  # it would replace a NaN by the last average; ours stops the run
+        "average_tokens_across_devices": False,  # token counts are the objective's
+        "remove_unused_columns": False,
+    }
+    return TrainingArguments(
+        **settings | config.arguments,
+        output_dir=str(folder),
+        max_steps=config.steps,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=accumulation_steps,
+        learning_rate=config.learning_rate,
+        warmup_steps=math.ceil(config.warmup_fraction * config.steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_epsilon=config.adam_epsilon,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        save_total_limit=config.save_total_limit,
+        logging_strategy="steps",
+        logging_steps=config.logging_steps,
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def learning_rate_schedule(config: TrainingConfig) -> LearningRateSchedule:
+    """The recipe's decay; without an end value it ends at 5 % of the peak."""
+    end = 0.05 * config.learning_rate if config.learning_rate_end is None else config.learning_rate_end
+    return LearningRateSchedule(decay=config.schedule, end_factor=end / config.learning_rate)
+
+
+def split_batch(config: TrainingConfig, *, world_size: int) -> tuple[int, int]:
+    """(micro-batch size, accumulation steps) of a process.
+
+    Raises:
+        InputError: world size × micro-batch does not divide the global batch.
+    """
+    rows, remainder = divmod(config.global_batch_size, world_size)
+    if remainder:
+        raise InputError(
+            f"training.global_batch_size is {config.global_batch_size}, not a multiple of the {world_size} processes; "
+            f"use {world_size * max(rows, 1)} or {world_size * (rows + 1)}"
+        )
+    micro = config.micro_batch_size or max(n for n in range(1, min(rows, MAX_MICRO_BATCH_SIZE) + 1) if rows % n == 0)
+    if rows % micro:
+        step = world_size * micro
+        below = config.global_batch_size // step * step
+        raise InputError(
+            f"training.global_batch_size is {config.global_batch_size}, not a multiple of {world_size} processes × "
+            f"micro-batch {micro}; use {f'{below} or ' if below else ''}{below + step}"
+        )
+    return micro, rows // micro
+
+
+def _check_passed_through(arguments: dict[str, Any]) -> None:
+    known = inspect.signature(TrainingArguments).parameters
+    for key in arguments:
+        if key in OWNED:
+            raise InputError(f"training.arguments.{key}: set {OWNED[key]} instead")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"training.arguments.{key}: transformers.TrainingArguments has no such argument{hint}")
