@@ -32,8 +32,9 @@ class InputConfig(Section):
 
     path: str | None = Field(
         None,
-        description="file, folder or glob pattern: .jsonl or .json lines (plain, .gz, .zst), .parquet, .txt, or a "
-        "folder that datasets.load_from_disk opens (text, or token ids in upstream's layouts)",
+        description="file, folder or glob pattern: .jsonl or .json lines, .txt (one document a file; both plain, .gz or "
+        ".zst), .parquet, or folders that datasets.load_from_disk opens (text, or token ids in upstream's layouts); "
+        "without domain and domain_field, the folder directly below names the domain",
     )
     reader: str | None = Field(
         None,
@@ -46,6 +47,11 @@ class InputConfig(Section):
     )
     text_field: str = Field("text", description="where a record holds its text; dotted path")
     ids_field: str = Field("input_ids", description="column of token ids in an already tokenised dataset")
+    ids_rows: Literal["chunks", "documents"] = Field(
+        "chunks",
+        description="what a row of token ids is: a chunk of a stream that holds its own EOS tokens, stored as it is, or "
+        "a document, to which EOS is appended where it is missing",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> InputConfig:
@@ -53,6 +59,8 @@ class InputConfig(Section):
             raise ValueError("give exactly one of `path` and `reader`")
         if self.domain is not None and self.domain_field is not None:
             raise ValueError("give `domain` or `domain_field`, not both")
+        if self.reader is not None and (self.domain is not None or self.domain_field is not None):
+            raise ValueError("a `reader` yields the domain with each document: drop `domain` and `domain_field`")
         return self
 
 
@@ -70,6 +78,9 @@ class TokenizerConfig(Section):
         gt=0,
         description="text that the BPE is trained on, at most, in MB; taken in proportion to the domains",
     )
+    eos_token: str | None = Field(
+        None, description="token that ends a document, where the files of the loaded tokenizer do not name one"
+    )
 
 
 class CorpusConfig(Section):
@@ -83,6 +94,16 @@ class CorpusConfig(Section):
         0.05, ge=0, lt=1, description="share of each domain's documents held out for evaluation, by content hash"
     )
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="tokenizer to load or to train")
+    packing: Literal["pack", "pad"] = Field(
+        "pack",
+        description="pack: rows are windows of all documents joined by EOS; pad: each document begins a row of its own. "
+        "Rows are worked out when they are read, so a change does not prepare the corpus again",
+    )
+    on_bad_record: Literal["error", "skip"] = Field(
+        "error",
+        description="a record that cannot be used (malformed JSON, missing field, no text, invalid UTF-8, impossible "
+        "domain name) stops the preparation, or is left out and counted",
+    )
 
     @model_validator(mode="after")
     def _something_held_out(self) -> CorpusConfig:

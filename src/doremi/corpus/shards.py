@@ -16,7 +16,7 @@ from doremi import files
 from doremi.corpus import indexed
 from doremi.corpus.manifest import ShardEntry, Split
 
-PARTIAL_FOLDER = "partial"  # below the store: what a killed preparation leaves there is never trusted
+PARTIAL_FOLDER = "work/partial"  # below the store: what a killed preparation leaves there is never trusted
 MAX_PENDING_BYTES = 32 << 20  # tokens held in memory before they go to disk, over all domains of an input file
 
 
@@ -72,9 +72,8 @@ class ShardWriter:
     def _finished(self) -> Iterator[WrittenShard]:
         for (domain, split), shard in sorted(self._shards.items()):
             name = f"{split}/{files.encode_name(domain)}/{self._ordinal:05d}"
-            index = self._store / f"{name}.idx"
+            index = shard.path.with_suffix(".idx")
             indexed.write_index(index, np.frombuffer(shard.lengths, np.int32), dtype=self._dtype)
-            _move(shard.path, self._store / f"{name}.bin")
             entry = ShardEntry(
                 file=name,
                 documents=len(shard.lengths),
@@ -83,6 +82,9 @@ class ShardWriter:
                 bin_digest=shard.digest.hexdigest(),
                 idx_digest=files.digest_file(index),
             )
+            (self._store / name).parent.mkdir(parents=True, exist_ok=True)
+            _move(index, self._store / f"{name}.idx")
+            _move(shard.path, self._store / f"{name}.bin")
             yield WrittenShard(domain, split, entry)
 
 

@@ -1,0 +1,73 @@
+"""From the markers of all input files to the domains of a store, and the checks that only the whole corpus allows."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from doremi.corpus.manifest import ShardEntry, Split
+from doremi.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Domains = dict[str, dict[Split, list[ShardEntry]]]
+
+
+def collect(markers: Sequence[Mapping[str, Any]]) -> Domains:
+    """The shards of each domain and split in the order of the input files; warns of what was left out.
+
+    Raises:
+        InputError: no document at all, a domain without training or without held-out documents, or two domains whose
+            names differ only in case.
+    """
+    _report_skipped(markers)
+    domains: Domains = {}
+    for marker in markers:
+        for shard in marker["shards"]:
+            splits = domains.setdefault(shard["domain"], {})
+            splits.setdefault(shard["split"], []).append(ShardEntry(**shard["entry"]))
+    if not domains:
+        raise InputError(f"corpus: no document in {', '.join(m['name'] for m in markers[:3])}; is it the right input?")
+    check_names(domains)
+    for name, splits in sorted(domains.items()):
+        _check_both_sides(name, splits)
+    return domains
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that differ only in case: on some file systems they would be one folder.
+
+    Raises:
+        InputError: names both.
+    """
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise InputError(
+                f"domains {other!r} and {name!r} differ only in case and would share a folder on some systems; give "
+                "them one spelling in the inputs"
+            )
+
+
+def _check_both_sides(name: str, splits: Mapping[Split, list[ShardEntry]]) -> None:
+    num_documents = sum(shard.documents for shards in splits.values() for shard in shards)
+    if "train" not in splits:
+        raise InputError(
+            f"domain {name!r} has no training document ({num_documents:,} held out); give training input for it, or "
+            "take it out of the held-out inputs"
+        )
+    if "held_out" not in splits:
+        raise InputError(
+            f"domain {name!r} has no held-out document ({num_documents:,} for training), so it cannot be evaluated; "
+            "raise corpus.held_out_fraction, give corpus.held_out_inputs, or merge it with another domain"
+        )
+
+
+def _report_skipped(markers: Sequence[Mapping[str, Any]]) -> None:
+    for marker in markers:
+        if marker["skipped"]:
+            what = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(marker["skipped"]).most_common())
+            logger.warning("%s: left out %s", marker["name"], what)

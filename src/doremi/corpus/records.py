@@ -1,0 +1,166 @@
+"""From an input file to raw records: lines, rows, whole files or what a reader yields. Memory is bounded by a block."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from doremi.corpus.inputs import InputFile, Kind
+from doremi.errors import InputError
+
+BLOCK_BYTES = 1 << 20
+ROWS_PER_BATCH = 256
+_CODECS = {".gz": "gzip", ".zst": "zstd"}
+
+
+class Record(NamedTuple):
+    """Something that may be a document."""
+
+    number: int  # line, row, file or item, from 1
+    value: Any
+    position: int  # bytes of the input file, as it is on disk, read so far; for progress
+
+
+def open_records(file: InputFile) -> Iterator[Record]:
+    """The records of ``file`` in order.
+
+    Raises:
+        InputError: a truncated or damaged file, or a reader that cannot be called; the message names it.
+    """
+    if file.kind is Kind.JSON_LINES:
+        return _lines(file.paths[0])
+    if file.kind is Kind.TEXT:
+        return _whole_files(file)
+    if file.kind is Kind.PARQUET:
+        return _parquet_rows(file)
+    if file.kind is Kind.DATASET:
+        return _dataset_rows(file)
+    return _items(file)
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    """Lines that are not blank. pyarrow decompresses: it bounds memory and notices a stream that was cut short."""
+    import pyarrow as pa
+
+    with _damage_reported(path), pa.OSFile(str(path)) as raw:
+        codec = _CODECS.get(path.suffix.lower())
+        stream = pa.CompressedInputStream(raw, codec) if codec else raw
+        for number, line in enumerate(io.BufferedReader(stream, BLOCK_BYTES), start=1):
+            if not line.isspace():
+                yield Record(number, line, raw.tell())
+
+
+def _whole_files(file: InputFile) -> Iterator[Record]:
+    import pyarrow as pa
+
+    position = 0
+    for number, path in enumerate(file.paths, start=1):
+        codec = _CODECS.get(path.suffix.lower())
+        with _damage_reported(path), pa.OSFile(str(path)) as raw:
+            data = (pa.CompressedInputStream(raw, codec) if codec else raw).read()
+            position += raw.tell()
+        yield Record(number, data, position)
+
+
+def _parquet_rows(file: InputFile) -> Iterator[Record]:
+    import pyarrow.parquet as pq
+
+    path = file.paths[0]
+    with _damage_reported(path), pq.ParquetFile(path, memory_map=True) as source:
+        columns = _columns(file, source.schema_arrow.names)
+        batches = source.iter_batches(ROWS_PER_BATCH, columns=columns)
+        yield from _rows(batches, source.metadata.num_rows, file)
+
+
+def _dataset_rows(file: InputFile) -> Iterator[Record]:
+    import datasets
+
+    if file.dataset is not None:
+        source = file.dataset
+    else:
+        with _damage_reported(file.paths[0]):
+            source = datasets.load_from_disk(str(file.paths[0]))
+    columns = _columns(file, source.column_names)
+    batches = source.select_columns(columns or source.column_names).with_format("arrow").iter(ROWS_PER_BATCH)
+    yield from _rows(batches, len(source), file)
+
+
+def _columns(file: InputFile, available: Iterable[str]) -> list[str] | None:
+    """The columns that can matter, so that the others are not read; None for all, where one of ours is missing."""
+    config = file.config
+    text = config.text_field if config.text_field in available else config.text_field.split(".")[0]
+    content = text if text in available else config.ids_field
+    wanted = {content}
+    if file.domain is None and config.domain_field is not None:
+        field = config.domain_field
+        wanted.add(field if field in available else field.split(".")[0])
+    return sorted(wanted) if wanted <= set(available) else None
+
+
+def _rows(batches: Iterable[Any], num_rows: int, file: InputFile) -> Iterator[Record]:
+    num_bytes = file.num_bytes()
+    number = 0
+    for batch in batches:
+        columns = [_values(column) for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            number += 1
+            yield Record(number, dict(zip(batch.schema.names, row, strict=True)), num_bytes * number // num_rows)
+
+
+def _values(column: Any) -> Sequence[Any]:
+    """A column as Python values; lists of integers as NumPy views of Arrow's buffer, which a list would copy 10x."""
+    import pyarrow as pa
+
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+    if not is_list or not pa.types.is_integer(array.type.value_type) or array.null_count or array.values.null_count:
+        values: list[Any] = array.to_pylist()
+        return values
+    flat, offsets = array.values.to_numpy(), array.offsets.to_numpy()
+    return [flat[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def _items(file: InputFile) -> Iterator[Record]:
+    reader = _import_reader(file.config.reader or "")
+    produced = reader()
+    if not isinstance(produced, Iterable):
+        raise InputError(
+            f"{file.name} returned {type(produced).__name__}; it must be a function without arguments that yields "
+            "(domain, text) or (domain, token ids)"
+        )
+    for number, item in enumerate(produced, start=1):
+        yield Record(number, item, 0)
+
+
+def _import_reader(name: str) -> Any:
+    module_name, colon, function_name = name.partition(":")
+    if not colon or not module_name or not function_name:
+        raise InputError(f"reader {name!r}: expected package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(
+            f"reader {name}: cannot import {module_name!r} ({error}); is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    reader = getattr(module, function_name, None)
+    if not callable(reader):
+        raise InputError(f"reader {name}: {module_name} has no function {function_name!r}")
+    return reader
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Turn what pyarrow and datasets raise on a damaged file into an error that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise InputError(
+            f"{path}: cannot be read to the end: {error}; the file is truncated or damaged, or not what its name says: "
+            "copy it again"
+        ) from error
