@@ -11,14 +11,18 @@ from doremi.mixture.permutation import mix, permute, stream, stream_key
 
 
 def rows_in_order(num_rows, key):
-    return permute(np.arange(num_rows, dtype=np.uint64), num_rows=np.array([num_rows], np.uint64), key=key)
+    return permute_within(num_rows, np.arange(num_rows, dtype=np.uint64), key)
+
+
+def permute_within(num_rows, positions, key):
+    return permute(positions, num_rows=np.full(len(positions), num_rows, np.uint64), key=key.repeat(len(positions)))
 
 
 def many_orders(num_rows, num_keys, purpose="test"):
     """int64[num_keys, num_rows]: one permutation a line, all of them in a single call."""
     keys = stream(stream_key(0, purpose), np.arange(num_keys, dtype=np.uint64))
     positions = np.tile(np.arange(num_rows, dtype=np.uint64), num_keys)
-    rows = permute(positions, num_rows=np.array([num_rows], np.uint64), key=np.repeat(keys, num_rows))
+    rows = permute(positions, num_rows=np.full_like(positions, num_rows), key=np.repeat(keys, num_rows))
     return rows.reshape(num_keys, num_rows).astype(np.int64)
 
 
@@ -39,9 +43,7 @@ def test_every_row_exactly_once(num_rows, key):
 @given(st.integers(1, 2**60), st.data())
 def test_huge_domains_stay_in_range_and_one_to_one(num_rows, data):
     positions = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=50, unique=True))
-    rows = permute(
-        np.array(positions, np.uint64), num_rows=np.array([num_rows], np.uint64), key=stream_key(3, "huge")
-    ).tolist()
+    rows = permute_within(num_rows, np.array(positions, np.uint64), stream_key(3, "huge")).tolist()
     assert len(set(rows)) == len(rows)
     assert all(0 <= row < num_rows for row in rows)
 

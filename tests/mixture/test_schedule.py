@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import transcription
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureSchedule, RepetitionLimit
 from doremi.mixture.apportion import to_fixed_point
+from tests.mixture import transcription
 
 COUNTS = {"web": 1000, "code": 40, "émails ../": 7, "one row": 1, "unused": 0}
 WEIGHTS = {"web": 6.0, "code": 2.5, "émails ../": 1.0, "one row": 0.5}

@@ -45,8 +45,7 @@ class BlockShuffle:
         num_blocks = num_rows // self.rows_per_block  # full ones
         is_full = slots < num_blocks
         blocks = slots.copy()
-        sizes, keys = (np.broadcast_to(array, slots.shape)[is_full] for array in (num_blocks, key))
-        blocks[is_full] = permute(slots[is_full], num_rows=sizes, key=keys)
+        blocks[is_full] = permute(slots[is_full], num_rows=num_blocks[is_full], key=key[is_full])
         return blocks * self.rows_per_block + mixed % self.rows_per_block
 
     def _mix_windows(self, positions: np.ndarray, num_rows: np.ndarray, key: np.ndarray) -> np.ndarray:

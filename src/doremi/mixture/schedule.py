@@ -11,9 +11,9 @@ import numpy as np
 
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture.apportion import FRACTION_BITS, MAX_BATCH_SIZE, ONE, Apportionment, apportion
-from doremi.mixture.domain_rows import DomainRows
 from doremi.mixture.permutation import MAX_ROWS, RowOrder, Shuffle, stream, stream_key
 from doremi.mixture.repetition import RepetitionLimit
+from doremi.mixture.row_streams import RowStreams
 from doremi.mixture.state import ScheduleState, refuse_changes
 from doremi.weights import DomainWeights
 
@@ -81,9 +81,7 @@ class MixtureSchedule:
         self.repetition = repetition or RepetitionLimit()
         self._num_rows = np.array(list(self.sequence_counts.values()), np.int64)
         self._row_limits = self.repetition.rows(self._num_rows)
-        self._rows = [
-            DomainRows(name, num_rows=count, seed=seed, order=order) for name, count in self.sequence_counts.items()
-        ]
+        self._rows = RowStreams(self.sequence_counts, seed=seed, order=order)
         self._batch_key, self._draw_key = stream_key(seed, "batch order"), stream_key(seed, "iid draws")
         self._positions = np.arange(global_batch_size, dtype=np.uint64)
         self._state = ScheduleState.initial(self._checked(weights))
@@ -147,11 +145,9 @@ class MixtureSchedule:
     def plan(self, state: ScheduleState) -> Plan:
         """The batch that follows ``state``: a pure function, which does not move the schedule."""
         counts, after = self.plan_counts(state)
-        present = np.flatnonzero(counts)
-        draws = zip(present.tolist(), state.drawn[present].tolist(), counts[present].tolist(), strict=True)
-        rows = np.concatenate([self._rows[domain].at(draw, count) for domain, draw, count in draws])
+        rows = self._rows.take(state.drawn, counts, weights=after.weights / ONE)
         order = np.argsort(self._random_numbers(self._batch_key, state.step))  # distinct, so any sort gives this order
-        return Plan(Batch(present.repeat(counts[present])[order], rows[order]), after)
+        return Plan(Batch(np.arange(len(counts)).repeat(counts)[order], rows[order]), after)
 
     def advance(self, plan: Plan) -> None:
         """Make ``plan`` the batch that was drawn last."""
@@ -188,9 +184,9 @@ class MixtureSchedule:
 
     # ---- saving and loading ----
 
-    def state_dict(self) -> dict[str, Any]:
-        """JSON-able, under 2 kB for 22 domains: the settings that fix the order, and where the schedule stands."""
-        return {**self.settings, **self._state.to_dict(self.sequence_counts)}
+    def state_dict(self, *, at: ScheduleState | None = None) -> dict[str, Any]:
+        """JSON-able, under 2 kB for 22 domains: the settings that fix the order, and the state, or another one."""
+        return {**self.settings, **(at or self._state).to_dict(self.sequence_counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: Collection[str] = ()) -> None:
         """Go on from where `state_dict` was taken; no batch is replayed.
