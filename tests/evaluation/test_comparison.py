@@ -1,0 +1,48 @@
+"""Summaries, floor, steps to match and verdict, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from doremi.evaluation import comparison
+from doremi.evaluation.curves import curve_from_log
+
+
+def test_summaries():
+    found = comparison.summarise({"a": 1.0, "b": 4.0}, {"a": 0.6, "b": 0.2, "left out": 0.2})
+    assert found.uniform_mean == 2.5
+    assert found.reference_mean == pytest.approx((0.6 * 1 + 0.2 * 4) / 0.8)
+    assert (found.worst, found.worst_domain) == (4.0, "b")
+
+
+def test_floor_is_three_times_the_least_weight():
+    weights = {"junk": 0.0006, "above": 0.0016, "rest": 0.9978}
+    assert comparison.domains_at_floor(weights, smoothing=1e-3) == ["junk"]
+    assert comparison.domains_at_floor(weights, smoothing=0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [(3.0, 150.0), (2.5, 200.0), (4.0, 100.0), (5.0, 100.0), (2.4, None), (2.75, 175.0)],
+)
+def test_steps_to_match_is_linear_between_evaluations(target, expected):
+    assert comparison.steps_to_match([100, 200, 300], [3.5, 2.5, 2.6], target) == expected
+
+
+def test_one_seed_claims_neither_better_nor_worse():
+    sentence = comparison.verdict(
+        {"a": -0.2, "b": 0.1, "c": -0.1}, reference_mean_difference=-0.05, uniform_mean_difference=0.02
+    )
+    assert sentence.startswith("Seed noise not measured")
+    assert "lower than the baseline on 2 of 3 domains, by +0.050" in sentence
+    assert "-0.020 in the uniform mean" in sentence
+
+
+def test_a_curve_counts_a_step_that_was_repeated_after_a_kill_once():
+    log = [
+        {"step": 10, "held_out_nats/a": 3.0, "held_out_nats/b": 4.0},
+        {"step": 10, "loss": 1.0},
+        {"step": 20, "held_out_nats/a": 2.5, "held_out_nats/b": 3.5},
+        {"step": 20, "held_out_nats/a": 2.5, "held_out_nats/b": 3.5},
+    ]
+    assert curve_from_log(log, ["a", "b"]) == {"steps": [10, 20], "nats": {"a": [3.0, 2.5], "b": [4.0, 3.5]}}

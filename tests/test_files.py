@@ -1,0 +1,64 @@
+"""Files are whole or absent, whatever happens while they are written; names cannot leave their folder."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doremi import files
+from doremi.errors import InputError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError, match="crash"), files.atomic_path(path) as beside:
+        beside.write_text("half")
+        raise RuntimeError("crash")
+    assert files.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_nan_is_not_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_digests_do_not_depend_on_key_order_and_see_every_byte(tmp_path):
+    assert files.digest_json({"a": 1, "b": [2]}) == files.digest_json({"b": [2], "a": 1})
+    assert files.digest_json({"a": 1}) != files.digest_json({"a": 2})
+    data = bytes(range(256)) * 40_000  # over two blocks
+    (tmp_path / "f").write_bytes(data)
+    assert files.digest_file(tmp_path / "f") == files.digest_bytes(data)
+
+
+def test_marker(tmp_path):
+    assert files.read_marker(tmp_path) is None
+    files.write_marker(tmp_path, {"digest": "d"})
+    assert files.read_marker(tmp_path) == {"digest": "d"}
+
+
+@settings(derandomize=True)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip))
+def test_encoded_names_are_reversible_single_components(name):
+    encoded = files.encode_name(name)
+    assert files.decode_name(encoded) == name
+    assert "/" not in encoded
+    assert encoded not in (".", "..")
+    assert encoded.isascii()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "CON", "..", ".hidden", "a\x00b", "Wikipedia (en)"])
+def test_hostile_names_stay_inside(tmp_path, name):
+    path = tmp_path / files.encode_name(name)
+    path.mkdir()
+    assert path.resolve().parent == tmp_path.resolve()
+
+
+def test_impossible_names():
+    with pytest.raises(InputError, match="is empty"):
+        files.encode_name("  ")
+    with pytest.raises(InputError, match="500 bytes once percent-encoded, at most 200"):
+        files.encode_name("x" * 500)

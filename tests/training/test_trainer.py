@@ -1,0 +1,225 @@
+"""The trainer: splitting a batch changes nothing, resuming changes nothing, and what must stop it does."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from doremi import files
+from doremi.errors import InputError, RunFailedError
+from doremi.training import checkpoints
+from doremi.training.objective import ExcessLoss, TokenMean
+from doremi.training.schedules import LearningRateSchedule
+from doremi.training.trainer import STATE_FILE, DoReMiTrainer
+from doremi.weights import DomainWeights
+from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
+
+STORE = InMemoryStore()
+
+
+def train(folder, *, proxy=True, dtype=torch.float64, resume=None, store=STORE, decay="cosine", **settings):
+    model = tiny_model(1, dtype)
+    objective = ExcessLoss(tiny_model(2, dtype), names=store.names) if proxy else TokenMean(store.names)
+    trainer = DoReMiTrainer(
+        model,
+        objective=objective,
+        corpus=store,
+        args=arguments(folder, **settings),
+        sequence_length=SEQUENCE_LENGTH,
+        learning_rate_schedule=LearningRateSchedule(decay, 0.05),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+@pytest.mark.parametrize("proxy", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_splitting_the_global_batch_changes_nothing(tmp_path, proxy, dtype, tolerance):
+    """One forward of 8 rows, two of 4, four of 2: the same α, the same parameters after 20 steps."""
+    whole = train(tmp_path / "1", proxy=proxy, dtype=dtype, micro_batch=8, accumulation=1)
+    start = parameters(tiny_model(1, dtype))
+    assert (parameters(whole.model) - start).abs().max() > 0.01
+    for accumulation in (2, 4):
+        split = train(
+            tmp_path / str(accumulation),
+            proxy=proxy,
+            dtype=dtype,
+            micro_batch=8 // accumulation,
+            accumulation=accumulation,
+        )
+        torch.testing.assert_close(parameters(split.model), parameters(whole.model), rtol=0, atol=tolerance)
+        if proxy:
+            np.testing.assert_allclose(split.objective.dro.weights, whole.objective.dro.weights, rtol=0, atol=tolerance)
+
+
+def test_one_step_of_the_proxy_is_the_formula_applied_to_the_batch_of_the_schedule(tmp_path):
+    """SGD with rate 1 and no clipping: the parameters move by minus the gradient of Eq. 1 with α_1."""
+    trainer = train(
+        tmp_path, steps=1, decay="constant", optim="sgd", learning_rate=1.0, warmup_steps=0, max_grad_norm=1e9
+    )
+    batch = next(iter(make_loader()))
+    model, reference = tiny_model(1), tiny_model(2)
+
+    def nats(scored):
+        logits = scored(input_ids=batch["input_ids"]).logits[:, :-1]
+        return -torch.log_softmax(logits, -1).gather(2, batch["input_ids"][:, 1:, None]).squeeze(2)
+
+    own, excess = nats(model), (nats(model) - nats(reference)).clamp(min=0)
+    members = [batch["domain_ids"] == d for d in range(3)]
+    scores = torch.stack([excess[m].mean() for m in members]).detach()
+    alpha = 0.999 * torch.softmax(scores, 0) + 0.001 / 3
+    sum(alpha[d] * own[members[d]].mean() for d in range(3)).backward()
+    expected = torch.cat([(p - p.grad).flatten() for p in model.parameters()])
+    torch.testing.assert_close(parameters(trainer.model), expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(trainer.objective.dro.weights, alpha.numpy(), rtol=1e-12)
+
+
+def make_loader():
+    from doremi.mixture import MixtureLoader, MixtureSchedule
+
+    counts = {name: STORE.num_sequences(name, SEQUENCE_LENGTH) for name in STORE.names}
+    schedule = MixtureSchedule(counts, weights=dict.fromkeys(STORE.names, 1.0), global_batch_size=8, seed=3)
+    return MixtureLoader(STORE, schedule, sequence_length=SEQUENCE_LENGTH, micro_batch_size=8)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resuming_is_bit_identical(tmp_path, accumulation):
+    settings = {"micro_batch": 8 // accumulation, "accumulation": accumulation, "steps": 15, "save_total_limit": 10}
+    whole = train(tmp_path / "whole", **settings)
+    train(tmp_path / "cut", **settings)
+    for step in (10, 15):
+        checkpoints.discard(tmp_path / "cut" / f"checkpoint-{step}")
+    resumed = train(tmp_path / "cut", resume=True, **settings)
+    assert torch.equal(parameters(resumed.model), parameters(whole.model))
+    np.testing.assert_array_equal(resumed.objective.dro.average_weights, whole.objective.dro.average_weights)
+    assert resumed.loader.state_dict() == whole.loader.state_dict()
+    assert [e["step"] for e in resumed.state.log_history] == [e["step"] for e in whole.state.log_history]
+
+
+def test_resuming_a_run_that_is_over_takes_no_further_step(tmp_path):
+    whole = train(tmp_path, steps=5)
+    again = train(tmp_path, steps=5, resume=True)
+    assert torch.equal(parameters(again.model), parameters(whole.model))
+    assert again.state.global_step == 5
+    assert again.objective.dro.num_updates == 5
+
+
+def test_checkpoints_hold_no_reference_and_no_pickled_arguments(tmp_path):
+    train(tmp_path, steps=5)
+    folder = tmp_path / "checkpoint-5"
+    assert not (folder / "training_args.bin").exists()
+    state = files.read_json(folder / STATE_FILE)
+    assert state["step"] == 5
+    assert len(json.dumps(state["loader"])) < 2000
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as saved:
+        assert not [key for key in saved.keys() if "reference" in key]  # noqa: SIM118
+
+
+def test_a_half_written_or_truncated_newest_checkpoint_is_passed_over(tmp_path, caplog):
+    train(tmp_path, steps=15, save_total_limit=3)
+    weights = tmp_path / "checkpoint-15" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (tmp_path / "checkpoint-10" / files.MARKER).unlink()
+    assert checkpoints.newest_complete(tmp_path).name == "checkpoint-5"
+    assert "the checkpoint of step 15 is incomplete" in caplog.text
+
+
+def test_rotation_keeps_the_newest_complete_ones(tmp_path):
+    train(tmp_path, steps=20, save_total_limit=2)
+    assert [step for step, _ in checkpoints.steps(tmp_path)] == [15, 20]
+    (tmp_path / "checkpoint-20" / files.MARKER).unlink()
+    checkpoints.rotate(tmp_path, keep=1)
+    assert [step for step, _ in checkpoints.steps(tmp_path)] == [15, 20]  # 15 is the only complete one
+
+
+def test_non_finite_gradient_stops_before_the_optimizer_step(tmp_path):
+    model = tiny_model(1)
+    trainer = DoReMiTrainer(
+        model,
+        objective=TokenMean(STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path, steps=3),
+        sequence_length=SEQUENCE_LENGTH,
+    )
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("nan")
+    before = parameters(model).clone()
+    with pytest.raises(
+        RunFailedError, match=r"step 1: the gradient norm is nan, the loss of 'a', 'b', 'c' is not finite"
+    ):
+        trainer.train()
+    torch.testing.assert_close(parameters(model), before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_non_finite_excess_of_the_proxy_names_the_domain(tmp_path):
+    model = tiny_model(1)
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("inf")
+    trainer = DoReMiTrainer(
+        model,
+        objective=ExcessLoss(tiny_model(2), names=STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path, steps=3),
+        sequence_length=SEQUENCE_LENGTH,
+    )
+    with pytest.raises(RunFailedError, match=r"step 1: excess loss sum of domain '[abc]' is (nan|inf)"):
+        trainer.train()
+
+
+def test_dropout_is_switched_off_in_the_proxy_with_a_notice(tmp_path, caplog):
+    objective = ExcessLoss(tiny_model(2), names=STORE.names)
+    trainer = DoReMiTrainer(
+        tiny_model(1, attention_dropout=0.3),
+        objective=objective,
+        corpus=STORE,
+        args=arguments(tmp_path),
+        sequence_length=SEQUENCE_LENGTH,
+    )
+    assert "dropout set to 0 in the proxy" in caplog.text
+    assert trainer.model.config.attention_dropout == 0
+    assert all(getattr(module, "attention_dropout", 0) == 0 for module in trainer.model.modules())
+
+
+def test_a_proxy_batch_smaller_than_the_number_of_domains_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"global batch has 2 rows for 3 domains.*at least 3"):
+        train(tmp_path, micro_batch=2)
+
+
+def test_plain_training_samples_by_tokens_unless_told_otherwise(tmp_path):
+    trainer = train(tmp_path, proxy=False, steps=20)
+    drawn = trainer.loader.delivered
+    total = sum(drawn.values())
+    for name, rows in zip("abc", (40, 25, 17), strict=True):
+        assert abs(drawn[name] - total * rows / 82) < 1.5
+    weighted = DoReMiTrainer(
+        tiny_model(),
+        objective=TokenMean(STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path / "w", steps=5),
+        sampling_weights=DomainWeights({"a": 1, "b": 1}),
+        sequence_length=SEQUENCE_LENGTH,
+    )
+    weighted.train()
+    assert weighted.loader.delivered == {"a": 20, "b": 20, "c": 0}
+
+
+def test_the_log_has_weights_and_losses_of_every_domain(tmp_path):
+    trainer = train(tmp_path, steps=10)
+    entry = [e for e in trainer.state.log_history if "loss" in e][-1]
+    alpha = [entry[f"dro_weights/{name}"] for name in "abc"]
+    np.testing.assert_array_equal(alpha, trainer.objective.dro.weights)
+    assert {f"{kind}/{name}" for kind in ("average_weights", "excess_losses", "train_nats") for name in "abc"} <= set(
+        entry
+    )
+    assert entry["epoch"] == 1.0
+
+
+def test_training_lowers_the_loss(tmp_path):
+    trainer = train(tmp_path, proxy=False, steps=40, dtype=torch.float32)
+    losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
+    assert losses[-1] < losses[0] - 0.3
