@@ -208,7 +208,7 @@ def test_repetition_is_warned_of_once_per_domain(caplog):
         messages += [(step, record.getMessage()) for record in caplog.records]
         caplog.clear()
     assert [step for step, _ in messages] == [9]  # 40 rows are 4 epochs exactly, the 45th is beyond
-    assert "step 9: domain 'a', which has 10 rows, is repeated more than 4 times; lower its weight" in messages[0][1]
+    assert "step 9: domain 'a', which has 10 rows, goes beyond 4 epochs; lower its weight" in messages[0][1]
     resumed = schedule({"a": 10, "b": 1000}, weights={"a": 1, "b": 1}, global_batch_size=10)
     resumed.load_state_dict(ours.state_dict())
     resumed.next_batch()
@@ -220,7 +220,9 @@ def test_repetition_as_an_error_stops_before_the_batch():
         {"a": 10, "b": 1000}, weights={"a": 1, "b": 1}, global_batch_size=10, repetition=RepetitionLimit(1.5, "error")
     )
     draw(ours, 3)
-    with pytest.raises(RunFailedError, match=r"stopped before step 4: domain 'a', which has 10 rows, .* 1\.5 times"):
+    with pytest.raises(
+        RunFailedError, match=r"stopped before step 4: domain 'a', which has 10 rows, goes beyond 1\.5 epochs"
+    ):
         ours.next_batch()
     assert ours.delivered == {"a": 15, "b": 15}
 
@@ -241,7 +243,7 @@ def test_repetition_renormalised_never_passes_the_limit(mode):
         ours.next_batch()
         assert all(epochs <= 2 for epochs in ours.epochs_seen.values())
     assert ours.delivered["a"] >= 14  # retired at the first batch that would have gone beyond 20
-    with pytest.raises(RunFailedError, match="every domain with a weight has been repeated 2 times"):
+    with pytest.raises(RunFailedError, match="every domain with a weight has reached 2 epochs"):
         draw(ours, 20)
     assert 800 <= sum(ours.delivered.values()) <= 820
     with pytest.raises(RunFailedError, match="every domain with a weight"):

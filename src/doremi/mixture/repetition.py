@@ -44,6 +44,6 @@ class RepetitionLimit:
     def describe(self, name: str, num_rows: int) -> str:
         """What happened to a domain that passed the limit, and what to do."""
         return (
-            f"domain {name!r}, which has {num_rows} rows, is repeated more than {self.max_epochs:g} times; lower its "
+            f"domain {name!r}, which has {num_rows} rows, goes beyond {self.max_epochs:g} epochs; lower its "
             "weight, add data, train for fewer steps or raise max_epochs"
         )

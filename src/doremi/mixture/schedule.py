@@ -229,8 +229,8 @@ class MixtureSchedule:
     def _reweighted(self, state: ScheduleState, weights: np.ndarray) -> ScheduleState:
         if not weights[~state.exhausted].any():
             raise RunFailedError(
-                f"stopped before step {state.step + 1}: every domain with a weight has been repeated "
-                f"{self.repetition.max_epochs:g} times. Train for fewer steps, add data or raise max_epochs"
+                f"stopped before step {state.step + 1}: every domain with a weight has reached "
+                f"{self.repetition.max_epochs:g} epochs. Train for fewer steps, add data or raise max_epochs"
             )
         return state.with_weights(weights)
 
