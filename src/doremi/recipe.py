@@ -32,8 +32,8 @@ class InputConfig(Section):
 
     path: str | None = Field(
         None,
-        description="file, folder or glob pattern: .jsonl or .json lines, .txt (one document a file; both plain, .gz or "
-        ".zst), .parquet, or folders that datasets.load_from_disk opens (text, or token ids in upstream's layouts); "
+        description="file, folder or glob pattern: .jsonl or .json lines, .txt (one document a file; both plain, .gz "
+        "or .zst), .parquet, or folders that datasets.load_from_disk opens (text, or token ids in upstream's layouts); "
         "without domain and domain_field, the folder directly below names the domain",
     )
     reader: str | None = Field(
@@ -49,8 +49,8 @@ class InputConfig(Section):
     ids_field: str = Field("input_ids", description="column of token ids in an already tokenised dataset")
     ids_rows: Literal["chunks", "documents"] = Field(
         "chunks",
-        description="what a row of token ids is: a chunk of a stream that holds its own EOS tokens, stored as it is, or "
-        "a document, to which EOS is appended where it is missing",
+        description="what a row of token ids is: a chunk of a stream that holds its own EOS tokens, stored as it is, "
+        "or a document, to which EOS is appended where it is missing",
     )
 
     @model_validator(mode="after")
@@ -96,8 +96,8 @@ class CorpusConfig(Section):
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="tokenizer to load or to train")
     packing: Literal["pack", "pad"] = Field(
         "pack",
-        description="pack: rows are windows of all documents joined by EOS; pad: each document begins a row of its own. "
-        "Rows are worked out when they are read, so a change does not prepare the corpus again",
+        description="pack: rows are windows of all documents joined by EOS; pad: each document begins a row of its "
+        "own. Rows are worked out when they are read, so a change does not prepare the corpus again",
     )
     on_bad_record: Literal["error", "skip"] = Field(
         "error",

@@ -95,13 +95,11 @@ def _parse_line(line: bytes, file: InputFile) -> Document:
         record = json.loads(line.decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise BadRecordError(f"invalid UTF-8 at byte {error.start + 1} of the line", reason="invalid UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        problem = (
-            f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nested too deep"
-        )
-        raise BadRecordError(
-            f"not valid JSON: {problem}; expected one JSON object a line", reason="malformed JSON"
-        ) from None
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON: {error.msg} at column {error.colno}; expected one JSON object a line"
+        raise BadRecordError(message, reason="malformed JSON") from None
+    except RecursionError:
+        raise BadRecordError("not valid JSON: nested too deep", reason="malformed JSON") from None
     if not isinstance(record, dict):
         raise BadRecordError(f"expected a JSON object, found {_kind_of(record)}", reason="malformed JSON")
     return _parse_fields(record, file)

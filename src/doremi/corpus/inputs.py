@@ -61,10 +61,10 @@ class InputFile:
             return f"dataset {self.domain}"
         return str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
 
-    def stats(self) -> list[tuple[int, int]]:
-        """(bytes, modification time in ns) of every file, to notice that an input changed between two runs."""
+    def stats(self) -> list[list[int]]:
+        """[bytes, modification time in ns] of every file, to notice that an input changed between two runs."""
         found = [path.stat() for path in self._files()]
-        return [(stat.st_size, stat.st_mtime_ns) for stat in found]
+        return [[stat.st_size, stat.st_mtime_ns] for stat in found]
 
     def num_bytes(self) -> int:
         """Size on disk; 0 where there is no file."""
@@ -107,7 +107,7 @@ def _matches(pattern: str) -> tuple[Path, list[Path]]:
         return (path if path.is_dir() else path.parent), [path]
     if not glob.has_magic(pattern):
         raise MissingFileError(f"{pattern}: no such file or folder; check the path of this corpus input")
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 (takes an absolute pattern)
     if not matches:
         raise MissingFileError(f"{pattern}: no file matches this pattern; check the path of this corpus input")
     plain = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))

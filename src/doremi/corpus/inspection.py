@@ -19,7 +19,8 @@ def show(store: TokenStore, *, sequence_length: int = 1024) -> str:
         "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells))
         for cells in (list(zip(row, widths, strict=True)) for row in table)
     )
-    return f"{text}\nsequences of {sequence_length} tokens; {total:,} training tokens as {store.dtype}; digest {store.digest}"
+    facts = f"{total:,} training tokens as {store.dtype}; sequences of {sequence_length}; digest {store.digest}"
+    return f"{text}\n{facts}"
 
 
 def _cells(store: TokenStore, name: str, sequence_length: int, total: int) -> list[str]:

@@ -30,8 +30,8 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise InputError(
-                f"{folder}: being prepared by {holder}; wait for it, or end it and run this again: what it has finished "
-                "is kept"
+                f"{folder}: being prepared by {holder}; wait for it, or end it and run this again: what it has "
+                "finished is kept"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on host {socket.gethostname()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,7 +122,7 @@ def _values(column: Any) -> Sequence[Any]:
         values: list[Any] = array.to_pylist()
         return values
     flat, offsets = array.values.to_numpy(), array.offsets.to_numpy()
-    return [flat[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [flat[start:stop] for start, stop in itertools.pairwise(offsets)]
 
 
 def _items(file: InputFile) -> Iterator[Record]:

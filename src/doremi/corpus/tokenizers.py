@@ -111,7 +111,7 @@ def load(path: str, *, eos_token: str | None = None) -> CorpusTokenizer:
         )
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # noqa: BLE001: the Rust library raises nothing more specific
+    except Exception as error:  # the Rust library raises nothing more specific
         raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
     eos_token = eos_token or _named_eos_token(file.parent) or _known_eos_token(backend, file)
     return CorpusTokenizer(backend, eos_token=eos_token, folder=file.parent)

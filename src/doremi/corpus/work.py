@@ -29,15 +29,15 @@ class WorkFolder:
             InputError: it was not; going on would mix two corpora.
         """
         path = self._folder / "plan.json"
-        plan = {"config": config_digest, "inputs": [[file.name, *map(list, file.stats())] for file in inputs]}
+        plan = {"config": config_digest, "inputs": [[file.name, file.stats()] for file in inputs]}
         if not path.is_file():
             files.write_json(path, plan)
             return
         begun = files.read_json(path)
         if begun == plan:
             return
-        changed = [file[0] for file in plan["inputs"] if file not in begun.get("inputs", [])]
-        what = "other settings" if begun.get("config") != config_digest else f"other inputs ({', '.join(changed[:3])})"
+        changed = [file.name for file in inputs if [file.name, file.stats()] not in begun["inputs"]]
+        what = f"other inputs ({', '.join(changed[:3])})" if begun["config"] == config_digest else "other settings"
         raise InputError(
             f"{self._folder.parent}: a preparation was begun here with {what} and not finished; delete the folder to "
             "start afresh, or use another one"
