@@ -1,0 +1,129 @@
+"""A run directory to one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from doremi import files
+from doremi.errors import InputError, MissingFileError
+from doremi.report import axes, numbers, views
+from doremi.report.escaping import content_security_source, script_json, visible
+from doremi.report.results import Results, load
+from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
+
+REPORT = "report.html"
+MAX_DOMAINS_IN_FULL = 30  # longer tables scroll inside the page
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``run_dir/report.html`` from ``results.json``, ``recipe.yaml`` and ``weights.json`` beside it.
+
+    Raises:
+        MissingFileError: the folder or one of the three files does not exist.
+        InputError: one of them is not what it should be.
+    """
+    page = render_page(
+        load(run_dir),
+        recipe=_read_text(run_dir / "recipe.yaml"),
+        weights=_read_text(run_dir / "weights.json"),
+    )
+    path = run_dir / REPORT
+    files.write_text(path, page)
+    return path
+
+
+def render_page(results: Results, *, recipe: str, weights: str) -> str:
+    """The page as text; ``recipe`` and ``weights`` (the two files' text) are shown as they are."""
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            views=views,
+            run_names=[visible(name) for name in results.run_names],
+            loss_views=list(SUMMARY_VIEWS.values()),
+            recipe=recipe,
+            weights=weights,
+            **_weight_axes(results),
+            **_charts(results),
+            **_scripts_and_styles(),
+        )
+    )
+
+
+def _weight_axes(results: Results) -> dict[str, Any]:
+    domains = results.domains.values()
+    shown = [w for d in domains for w in (d.reference_weight, d.doremi_weight) if w is not None]
+    return {"linear": axes.LinearAxis.covering(shown), "log": axes.LogAxis.covering(shown)}
+
+
+def _charts(results: Results) -> dict[str, Any]:
+    data = chart_data(results)
+    return {
+        "data": Markup(script_json(data)),
+        "has_trajectory": data["trajectory"] is not None,
+        "has_losses": data["losses"] is not None,
+        "scroll": "scroll tall" if len(results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
+        "smoothing": num_averaged(len(results.trajectory.steps)) if results.trajectory else 1,
+        "stride": stride(len(results.trajectory.steps)) if results.trajectory else 1,
+    }
+
+
+def _scripts_and_styles() -> dict[str, Markup]:
+    """Our own files and the library, which go into the page as they are, and the hashes that let them run."""
+    plotly, script = get_plotlyjs(), _template_text("report.js")
+    return {
+        "styles": Markup(_template_text("report.css")),
+        "plotly": Markup(plotly),
+        "script": Markup(script),
+        "script_sources": Markup(" ".join(content_security_source(text) for text in (plotly, script))),
+    }
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("doremi.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = (
+        numbers.count, numbers.duration, numbers.epochs, numbers.factor,
+        numbers.nats, numbers.percent, numbers.signed, numbers.whole,
+    )  # fmt: skip
+    environment.filters.update({format_.__name__: _typeset(format_) for format_ in formats})
+    environment.filters["visible"] = visible
+    return environment
+
+
+def _typeset(format_: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same number with the signs of print instead of those of a terminal."""
+
+    def typeset(value: Any) -> str:
+        text = format_(value)
+        return "–" if text == numbers.MISSING else text.replace("-", "−").replace("x", "×")
+
+    return typeset
+
+
+def _template_text(name: str) -> str:
+    return (resources.files("doremi.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; the folder is not a finished run directory") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None

@@ -1,0 +1,187 @@
+"""The schema of `results.json`: what an experiment measured, checked before any of it is shown.
+
+Keys that are not listed here are ignored, so a writer may add to the file; a number that could not be measured is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from doremi import files
+from doremi.errors import InputError, MissingFileError
+
+BASELINE = "baseline"  # trained on the reference weights
+MAIN = "main"  # trained on DoReMi's weights
+NUM_SHOWN_PROBLEMS = 3
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Measured = Finite | None
+ByName = dict[str, Measured]  # of runs or of domains
+SeriesByName = dict[str, list[Measured]]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class Domain(_Part):
+    """One domain: its size, its weight before and after, and the held-out loss of every run on it."""
+
+    tokens: int
+    held_out_tokens: int
+    reference_weight: Measured
+    doremi_weight: Measured
+    nats: ByName  # per target token
+    bits_per_byte: ByName = {}
+
+
+class Cost(_Part):
+    """What training one model took."""
+
+    train_seconds: Measured
+    num_parameters: int
+    num_tokens: int  # trained on, over all steps
+
+
+class Run(Cost):
+    """One trained and evaluated model."""
+
+    weights: str  # the label of the weights it was trained on
+    domain_weights: ByName
+    seed: int
+    steps: int
+    epochs: ByName  # how often the run saw each domain's training text
+    folder: str
+
+
+class Summaries(_Part):
+    """Three ways to put the domains of one run into one number, nats per token, by run."""
+
+    uniform_mean_nats: ByName
+    reference_mean_nats: ByName
+    worst_nats: ByName
+
+
+class WithoutFloor(Summaries):
+    """The summaries over the domains that DoReMi did not send to the smallest possible weight."""
+
+    domains_at_floor: list[str]
+
+
+class Curves(_Part):
+    """Held-out loss of one run while it trained, nats per token; every list is as long as ``steps``."""
+
+    steps: list[int]
+    nats: SeriesByName
+    uniform_mean_nats: list[Measured]
+    reference_mean_nats: list[Measured]
+    worst_nats: list[Measured]
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> Curves:
+        summaries = {key: getattr(self, key) for key in Summaries.model_fields}
+        _check_lengths(self.steps, summaries | self.nats)
+        return self
+
+
+class Trajectory(_Part):
+    """The proxy run: α_t, ᾱ and λ of every domain; every list is as long as ``steps``."""
+
+    steps: list[int]
+    dro_weights: SeriesByName
+    average_weights: SeriesByName
+    excess_losses: SeriesByName
+
+    @model_validator(mode="after")
+    def _equally_long(self) -> Trajectory:
+        for series in (self.dro_weights, self.average_weights, self.excess_losses):
+            _check_lengths(self.steps, series)
+        return self
+
+
+class Convergence(_Part):
+    """How far the weights moved in the last round, and how many domains they are spread over."""
+
+    max_change: Measured = None
+    effective_num_domains: Measured = None
+
+
+class Results(Summaries):
+    """All of `results.json`. ``costs`` holds what finding the weights took, by model (reference, proxy)."""
+
+    format: Literal[1]
+    domains: dict[str, Domain]
+    runs: dict[str, Run]
+    worst_domain: dict[str, str | None]
+    without_floor: WithoutFloor | None = None
+    steps_to_match: Measured  # where main reached the baseline's final reference-weighted mean
+    num_better: int
+    num_worse: int
+    num_domains: int
+    verdict: str
+    curves: dict[str, Curves] = {}
+    trajectory: Trajectory | None = None
+    convergence: Convergence | None = None
+    costs: dict[str, Cost] = {}
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _has_both_runs(self) -> Results:
+        missing = [name for name in (BASELINE, MAIN) if name not in self.runs]
+        if missing:
+            raise ValueError(f"no run named {' and '.join(map(repr, missing))}; there are {list(self.runs)}")
+        return self
+
+    @property
+    def run_names(self) -> list[str]:
+        """Baseline and main first, then the others in the order of the file."""
+        return [BASELINE, MAIN, *(name for name in self.runs if name not in (BASELINE, MAIN))]
+
+
+def load(run_dir: Path) -> Results:
+    """Read and check ``run_dir/results.json``.
+
+    Raises:
+        MissingFileError: there is no such folder or file.
+        InputError: it is not JSON, or does not follow the schema; the message lists the first few problems.
+    """
+    if not run_dir.is_dir():
+        raise MissingFileError(f"{run_dir}: no such run directory; `doremi run RECIPE` makes one")
+    path = run_dir / "results.json"
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; `doremi evaluate RECIPE` writes it once the runs are trained")
+    return parse(files.read_json(path), source=str(path))
+
+
+def parse(content: Mapping[str, Any], *, source: str = "results") -> Results:
+    """Check ``content``, the parsed JSON, against the schema.
+
+    Raises:
+        InputError: it does not follow the schema; the message lists the first few problems.
+    """
+    try:
+        return Results.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(map(ascii, problem['loc'])) or 'the file'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    more = f" (and {len(problems) - NUM_SHOWN_PROBLEMS} more)" if len(problems) > NUM_SHOWN_PROBLEMS else ""
+    return (
+        f"not the results of an experiment: {'; '.join(problems[:NUM_SHOWN_PROBLEMS])}{more}. "
+        "Delete the file and run `doremi evaluate RECIPE` to write it anew"
+    )
+
+
+def _check_lengths(steps: list[int], series: Mapping[str, list[Measured]]) -> None:
+    for name, values in series.items():
+        if len(values) != len(steps):
+            raise ValueError(f"{name!a} has {len(values)} values for {len(steps)} steps")
