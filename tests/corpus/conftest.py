@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from doremi import files
-from doremi.corpus import TokenStore, manifest
+from doremi.corpus import TokenStore, manifest, tokenizers
 from doremi.corpus.shards import ShardWriter
 
 EOS = 0
@@ -39,3 +42,29 @@ def build_store(tmp_path: Path) -> Callable[..., TokenStore]:
         return TokenStore.open(folder)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small byte-level BPE whose EOS is ``<|endoftext|>`` with id 0."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizers.train(["the cat sat on the mat and the dog sat on the log"] * 4, vocab_size=300).save(folder)
+    return folder
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    """Writes records as JSON lines below the test's folder; compressed as the name says."""
+
+    def write(name: str, records: Sequence[object]) -> Path:
+        data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".gz"):
+            data = gzip.compress(data)
+        elif name.endswith(".zst"):
+            data = zstandard.compress(data)
+        path.write_bytes(data)
+        return path
+
+    return write

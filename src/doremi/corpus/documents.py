@@ -92,7 +92,7 @@ def where(file: InputFile, number: int) -> str:
 
 def _parse_line(line: bytes, file: InputFile) -> Document:
     try:
-        record = json.loads(line.decode("utf-8").removeprefix("\ufeff"))
+        record = json.loads(line.decode("utf-8").removeprefix("\ufeff").rstrip())
     except UnicodeDecodeError as error:
         raise BadRecordError(f"invalid UTF-8 at byte {error.start + 1} of the line", reason="invalid UTF-8") from None
     except json.JSONDecodeError as error:

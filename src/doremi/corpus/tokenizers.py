@@ -44,7 +44,7 @@ class CorpusTokenizer:
         if eos_token_id is None:
             raise InputError(f"tokenizer: {eos_token!r} is not in its vocabulary; set corpus.tokenizer.eos_token")
         self.entry = TokenizerEntry(
-            digest=files.digest_json([json.loads(backend.to_str()), eos_token]),
+            digest=_digest(backend, eos_token),
             eos_token=eos_token,
             eos_token_id=eos_token_id,
             vocab_size=max(backend.get_vocab().values()) + 1,
@@ -76,6 +76,13 @@ class CorpusTokenizer:
                 config = files.read_json(folder / _CONFIG)
         files.write_json(folder / _CONFIG, {**config, "eos_token": self.entry.eos_token})
         files.write_text(folder / "tokenizer.json", self._backend.to_str())  # last: its presence says that all is there
+
+
+def _digest(backend: tokenizers.Tokenizer, eos_token: str) -> str:
+    """Of what decides the ids of a text: transformers rewrites the other parts whenever it opens a tokenizer."""
+    content = json.loads(backend.to_str())
+    parts = {part: content[part] for part in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
+    return files.digest_json([parts, eos_token])
 
 
 def train(texts: Sequence[str], *, vocab_size: int) -> CorpusTokenizer:
