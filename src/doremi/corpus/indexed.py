@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from doremi import files
 from doremi.errors import InputError
 
 MAGIC = b"MMIDIDX\x00\x00"
@@ -39,11 +38,11 @@ def index_size(num_documents: int) -> int:
 
 
 def write_index(path: Path, lengths: np.ndarray, *, dtype: str) -> None:
-    """Write the ``.idx`` of documents of ``lengths`` (int[n], tokens, EOS included), atomically."""
+    """Write the ``.idx`` of documents of ``lengths`` (int[n], tokens, EOS included)."""
     offsets = np.zeros(len(lengths), np.int64)
     np.cumsum(lengths[:-1], out=offsets[1:])
     offsets *= little_endian(dtype).itemsize
-    with files.atomic_path(path) as beside, beside.open("wb") as file:
+    with path.open("wb") as file:
         file.write(_HEADER.pack(MAGIC, 1, _CODES[dtype], len(lengths), len(lengths) + 1))
         file.write(lengths.astype("<i4").data)
         file.write(offsets.astype("<i8", copy=False).data)

@@ -82,9 +82,7 @@ class ShardWriter:
                 bin_digest=shard.digest.hexdigest(),
                 idx_digest=files.digest_file(index),
             )
-            (self._store / name).parent.mkdir(parents=True, exist_ok=True)
-            _move(index, self._store / f"{name}.idx")
-            _move(shard.path, self._store / f"{name}.bin")
+            _move_pair(shard.path, self._store / name)
             yield WrittenShard(domain, split, entry)
 
 
@@ -117,7 +115,18 @@ class _OpenShard:
         self._pending.clear()
 
 
-def _move(source: Path, target: Path) -> None:
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-    source.replace(target)
+def _move_pair(written: Path, target: Path) -> None:
+    """Rename ``written`` and its index to ``target``'s two names, so that they outlast a power cut once marked."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".idx", ".bin"):
+        _fsync(written.with_suffix(suffix))
+        written.with_suffix(suffix).replace(target.with_suffix(suffix))
+    _fsync(target.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

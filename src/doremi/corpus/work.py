@@ -20,14 +20,23 @@ class WorkFolder:
     """The plan of a preparation, the hashes of held-out documents and a marker for each finished input file."""
 
     def __init__(self, store: Path) -> None:
+        self._store = store
         self._folder = store / "work"
+
+    def exists(self) -> bool:
+        """Whether a preparation is in progress, or was killed."""
+        return self._folder.exists()
 
     def claim(self, config_digest: str, inputs: Sequence[InputFile]) -> None:
         """Write the plan, or check that the one already there was made for the same settings and the same files.
 
+        Removes what a killed process left half-written; nothing that was renamed to its name is.
+
         Raises:
             InputError: it was not; going on would mix two corpora.
         """
+        for leftover in self._store.rglob(".*.partial"):
+            leftover.unlink()
         path = self._folder / "plan.json"
         plan = {"config": config_digest, "inputs": [[file.name, file.stats()] for file in inputs]}
         if not path.is_file():
@@ -39,7 +48,7 @@ class WorkFolder:
         changed = [file.name for file in inputs if [file.name, file.stats()] not in begun["inputs"]]
         what = f"other inputs ({', '.join(changed[:3])})" if begun["config"] == config_digest else "other settings"
         raise InputError(
-            f"{self._folder.parent}: a preparation was begun here with {what} and not finished; delete the folder to "
+            f"{self._store}: a preparation was begun here with {what} and not finished; delete the folder to "
             "start afresh, or use another one"
         )
 
@@ -58,6 +67,10 @@ class WorkFolder:
         content: dict[str, Any] = files.read_json(self._marker(ordinal))
         return content
 
+    def domains(self, ordinal: int) -> set[str]:
+        """Domains that input file number ``ordinal`` has documents of."""
+        return {shard["domain"] for shard in self.marker(ordinal)["shards"]}
+
     def has_hashes(self, ordinal: int) -> bool:
         """Whether the held-out input file was read for its hashes."""
         return self._hashes(ordinal).is_file()
@@ -72,7 +85,7 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Everything is in the manifest now."""
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _marker(self, ordinal: int) -> Path:
         return self._folder / "finished" / f"{ordinal:05d}.json"

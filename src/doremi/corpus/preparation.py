@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from doremi import __version__, files
 from doremi.corpus import indexed, manifest
 from doremi.corpus import tokenizers as corpus_tokenizers
-from doremi.corpus.contents import collect
+from doremi.corpus.contents import check_names, collect
 from doremi.corpus.documents import read
 from doremi.corpus.encode import encode_file
 from doremi.corpus.inputs import InputFile, Kind, input_files
@@ -54,7 +54,7 @@ def prepare(config: CorpusConfig, folder: str | Path) -> TokenStore:
     """
     folder = Path(folder)
     digest = files.digest_json(config.model_dump(mode="json", exclude=FREE_SETTINGS))
-    if (store := _finished(folder, digest, config)) is not None:
+    if not WorkFolder(folder).exists() and (store := _finished(folder, digest, config)) is not None:
         return store
     return _run(_Job(config, folder, digest, input_files(config)))
 
@@ -104,9 +104,10 @@ def _finished(folder: Path, digest: str, config: CorpusConfig) -> TokenStore | N
 
 def _run(job: _Job) -> TokenStore:
     with locked(job.folder), full_disk_reported(job.folder):
-        if (store := _finished(job.folder, job.digest, job.config)) is not None:
-            return store  # another process finished it while this one was looking
         work = WorkFolder(job.folder)
+        if (store := _finished(job.folder, job.digest, job.config)) is not None:
+            work.remove()  # killed after its manifest, or finished by another process while this one was looking
+            return store
         work.claim(job.digest, job.inputs)
         _hash_held_out(job, work)
         rule = HeldOutRule(0 if job.config.held_out_inputs else job.config.held_out_fraction, work.held_out_hashes())
@@ -160,6 +161,7 @@ def _training_texts(job: _Job, rule: HeldOutRule) -> list[str]:
 
 
 def _encode(job: _Job, work: WorkFolder, tokenizer: CorpusTokenizer, rule: HeldOutRule) -> None:
+    names: set[str] = set()
     with Progress("tokenise", job.inputs) as progress:
         for ordinal, file in enumerate(job.inputs):
             if not work.is_finished(ordinal):
@@ -173,6 +175,8 @@ def _encode(job: _Job, work: WorkFolder, tokenizer: CorpusTokenizer, rule: HeldO
                     advance=progress.advance,
                 )
                 work.finish(ordinal, file, encoded)
+            names.update(work.domains(ordinal))
+            check_names(names)  # now, not after the last of a thousand files
             progress.finish(file)
 
 

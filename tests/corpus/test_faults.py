@@ -1,0 +1,159 @@
+"""Real faults in a process of its own: SIGKILL anywhere, a full disk, two at once. The bytes end up the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from doremi.corpus import preparation, prepare
+from doremi.corpus.lock import locked
+from doremi.errors import InputError
+from doremi.recipe import CorpusConfig
+
+PRELUDE = """
+import os, resource, signal, sys
+from doremi.corpus import prepare
+from doremi.errors import InputError
+from doremi.recipe import CorpusConfig
+config = CorpusConfig.model_validate_json(sys.argv[1])
+"""
+KILLED_AT_STEP = """
+step = int(sys.argv[3])
+def dies_at_step(call):  # everything that becomes visible goes through os.fsync, then a rename
+    def wrapped(*arguments):
+        global step
+        step -= 1
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments)
+    return wrapped
+os.fsync = dies_at_step(os.fsync)
+prepare(config, sys.argv[2])
+"""
+LITTLE_ROOM = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    prepare(config, sys.argv[2])
+except InputError as error:
+    print(error)
+    sys.exit(2)
+"""
+WAITING = """
+import doremi.corpus.preparation as module
+def encode_and_wait(*arguments, **settings):
+    print("locked", flush=True)
+    sys.stdin.read()
+module.encode_file = encode_and_wait
+prepare(config, sys.argv[2])
+"""
+
+
+def command(script: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", PRELUDE + textwrap.dedent(script), *map(str, arguments)]
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(command(script, *arguments), stdout=subprocess.PIPE, text=True, check=False)
+
+
+def content(folder) -> dict[str, bytes]:
+    """Every file of a store but the lock, by path."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def config(write_jsonl, tmp_path) -> CorpusConfig:
+    """Three training files of two domains and one of held-out documents."""
+    for number in range(3):
+        records = [{"text": f"{number} {i} " + "abc " * (i % 50), "set": "ab"[i % 2]} for i in range(400)]
+        write_jsonl(f"in/{number}.jsonl", records)
+    held_out = write_jsonl("held.jsonl", [{"text": f"held {i}", "set": "ab"[i % 2]} for i in range(10)])
+    return CorpusConfig(
+        inputs=[{"path": str(tmp_path / "in"), "domain_field": "set"}],
+        held_out_inputs=[{"path": str(held_out), "domain_field": "set"}],
+        tokenizer={"vocab_size": 300},
+    )
+
+
+@pytest.fixture
+def undisturbed(config, tmp_path) -> dict[str, bytes]:
+    return content(prepare(config, tmp_path / "undisturbed").path)
+
+
+# Of 42 steps: 1 the plan, 3 hashes, 5 and 7 the tokenizer, shards and a marker for each of four files, 41 the manifest.
+@pytest.mark.parametrize("step", [1, 3, 5, 7, 10, 15, 16, 21, 36, 40, 41, 42])
+def test_killed_at_any_step_the_next_run_ends_with_the_same_bytes(config, undisturbed, tmp_path, step):
+    folder = tmp_path / "killed"
+    assert run(KILLED_AT_STEP, config.model_dump_json(), folder, step).returncode == -9
+    assert (folder / "manifest.json").exists() == (step == 42)
+    prepare(config, folder)
+    assert content(folder) == undisturbed
+
+
+def test_there_is_no_further_step(config, undisturbed, tmp_path):
+    assert run(KILLED_AT_STEP, config.model_dump_json(), tmp_path / "whole", 43).returncode == 0
+    assert content(tmp_path / "whole") == undisturbed
+
+
+def test_the_next_run_goes_on_with_the_files_that_are_left(config, tmp_path, monkeypatch):
+    folder = tmp_path / "killed"
+    assert run(KILLED_AT_STEP, config.model_dump_json(), folder, 27).returncode == -9
+    num_finished = len(list(folder.glob("work/finished/*.json")))
+    encoded = []
+    encode_file = preparation.encode_file
+    monkeypatch.setattr(
+        preparation, "encode_file", lambda file, *a, **k: [encoded.append(file), encode_file(file, *a, **k)][1]
+    )
+    prepare(config, folder)
+    assert num_finished == 2
+    assert [file.paths[0].name for file in encoded] == ["1.jsonl", "2.jsonl"]
+
+
+@pytest.mark.parametrize(("room", "tokenizer_fits"), [(2_000, False), (8_000, True)])  # then no shard does
+def test_full_disk_says_so_and_the_next_run_completes(config, undisturbed, tmp_path, room, tokenizer_fits):
+    folder = tmp_path / "full"
+    process = run(LITTLE_ROOM, config.model_dump_json(), folder, room)
+    assert process.returncode == 2
+    assert "no room to write: File too large; free some space and run this again" in process.stdout
+    assert (folder / "tokenizer" / "tokenizer.json").exists() == tokenizer_fits
+    assert not list(folder.glob("train/*/*")) + list(folder.glob("manifest.json"))
+    prepare(config, folder)
+    assert content(folder) == undisturbed
+
+
+def test_second_preparation_says_who_holds_the_lock(config, undisturbed, tmp_path):
+    folder = tmp_path / "shared"
+    waiting = command(WAITING, config.model_dump_json(), folder)
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match=rf"shared: being prepared by process {holder.pid} on host \S+; wait"):
+            prepare(config, folder)
+        holder.kill()
+    assert content(prepare(config, folder).path) == undisturbed  # the kernel gave the lock back
+
+
+def test_lock_is_released_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+        raise ZeroDivisionError
+    with locked(tmp_path):
+        pass
+
+
+def test_inputs_that_changed_since_are_refused(config, tmp_path, write_jsonl):
+    folder = tmp_path / "killed"
+    assert run(KILLED_AT_STEP, config.model_dump_json(), folder, 24).returncode == -9
+    write_jsonl("in/1.jsonl", [{"text": "other", "set": "a"}])
+    with pytest.raises(InputError, match=r"begun here with other inputs \(.*1\.jsonl\) and not finished; delete"):
+        prepare(config, folder)
+
+
+def test_settings_that_changed_since_are_refused(config, tmp_path):
+    folder = tmp_path / "killed"
+    assert run(KILLED_AT_STEP, config.model_dump_json(), folder, 24).returncode == -9
+    other = config.model_copy(update={"on_bad_record": "skip"})
+    with pytest.raises(InputError, match="begun here with other settings and not finished"):
+        prepare(other, folder)
