@@ -53,8 +53,9 @@ class LogAxis:
     def covering(cls, weights: Iterable[float]) -> LogAxis:
         """The axis of whole powers of ten around all positive weights."""
         positive = [w for w in weights if w > 0] or [1.0]
-        exponent = math.floor(math.log10(min(positive)) + 1e-9)
-        return cls(exponent, max(1, math.ceil(math.log10(max(positive)) - 1e-9) - exponent))
+        end = math.ceil(math.log10(max(positive)) - 1e-9)
+        exponent = min(math.floor(math.log10(min(positive)) + 1e-9), end - 1)
+        return cls(exponent, end - exponent)
 
     def position(self, weight: float | None) -> float:
         """Where ``weight`` stands."""

@@ -1,0 +1,101 @@
+import json
+import re
+
+import pytest
+
+from doremi.errors import InputError, MissingFileError
+from doremi.report.results import load, parse
+
+from .synthetic import make_results
+
+
+def changed(results, path, value):
+    """A copy of ``results`` with the value at ``path`` replaced; ... removes it."""
+    copy = json.loads(json.dumps(results))
+    target = copy
+    for key in path[:-1]:
+        target = target[key]
+    if value is ...:
+        del target[path[-1]]
+    else:
+        target[path[-1]] = value
+    return copy
+
+
+def test_runs_start_with_baseline_and_main_whatever_the_order_of_the_file():
+    results = make_results(4, runs=("uniform", "main", "natural", "baseline"))
+    assert parse(results).run_names == ["baseline", "main", "uniform", "natural"]
+
+
+def test_every_float_may_be_null(results):
+    copy = json.loads(json.dumps(results), parse_float=lambda text: None)
+    assert parse(copy).domains["stdlib"].nats == {"baseline": None, "main": None, "uniform": None}
+
+
+def test_keys_of_later_writers_are_ignored(results):
+    assert parse(results | {"tasks": {"lambada": 0.3}}).verdict == results["verdict"]
+
+
+def test_parts_that_a_run_may_lack(results):
+    lacking = {key: value for key, value in results.items() if key not in ("curves", "trajectory", "convergence")}
+    parsed = parse(lacking)
+    assert (parsed.curves, parsed.trajectory, parsed.convergence) == ({}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], 2, r"'format': Input should be 1"),
+        (["verdict"], ..., r"'verdict': Field required"),
+        (["domains", "stdlib", "tokens"], "many", r"'domains'\.'stdlib'\.'tokens': Input should be a valid integer"),
+        (["domains", "stdlib", "nats", "main"], float("inf"), r"'nats'\.'main': Input should be a finite number"),
+        (["runs", "main"], ..., r"no run named 'main'; there are \['baseline', 'uniform'\]"),
+        (["curves", "main", "nats", "stdlib"], [1.0], r"'stdlib' has 1 values for 21 steps"),
+        (["curves", "main", "worst_nats"], [1.0], r"'worst_nats' has 1 values for 21 steps"),
+        (["trajectory", "excess_losses", "stdlib"], [], r"'stdlib' has 0 values for 240 steps"),
+        (["provenance"], None, r"'provenance': Input should be a valid dictionary"),
+    ],
+)
+def test_what_breaks_the_schema_is_named(results, path, value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        parse(changed(results, path, value), source="runs/demo/results.json")
+    assert str(caught.value).startswith("runs/demo/results.json: not the results of an experiment")
+    assert "doremi evaluate" in str(caught.value)
+
+
+def test_only_the_first_problems_are_listed():
+    with pytest.raises(InputError, match=r"\(and \d+ more\)") as caught:
+        parse({"format": 1})
+    assert str(caught.value).count("Field required") == 3
+
+
+def test_names_in_messages_cannot_steer_the_terminal():
+    results = make_results(names=["a", "b\x1b[2J"])
+    with pytest.raises(InputError, match=re.escape(r"'b\x1b[2J'")):
+        parse(changed(results, ["domains", "b\x1b[2J", "tokens"], None))
+
+
+def test_missing_folder_and_file_are_told_apart(tmp_path):
+    with pytest.raises(MissingFileError, match=r"nowhere: no such run directory; `doremi run RECIPE` makes one"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(MissingFileError, match=r"results\.json: no such file; `doremi evaluate RECIPE` writes it"):
+        load(tmp_path)
+
+
+def test_malformed_json_is_located(tmp_path):
+    (tmp_path / "results.json").write_text('{"format": 1,\n "domains": }')
+    with pytest.raises(InputError, match=r"results\.json:2:13: not valid JSON"):
+        load(tmp_path)
+
+
+def test_nan_is_not_accepted_from_a_file(tmp_path, results):
+    (tmp_path / "results.json").write_text(json.dumps(changed(results, ["steps_to_match"], float("nan"))))
+    with pytest.raises(InputError, match=r"'steps_to_match': Input should be a finite number"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null"])
+def test_json_of_another_kind(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match="the file: Input should be a valid dictionary"):
+        load(tmp_path)

@@ -1,0 +1,76 @@
+import pytest
+
+from doremi.report.results import parse
+from doremi.report.series import MAX_POINTS, chart_data, num_averaged, running_mean, stride
+from doremi.report.views import domain_order
+
+from .synthetic import make_results
+
+
+def test_trajectory_is_in_the_order_of_the_largest_change(results):
+    data = chart_data(parse(results))["trajectory"]
+    changes = [abs(results["domains"][name]["doremi_weight"] - results["domains"][name]["reference_weight"])
+               for name in data["names"]]  # fmt: skip
+    assert changes == sorted(changes, reverse=True)
+    for row, name in enumerate(data["names"]):
+        assert data["series"]["average_weights"][row] == pytest.approx(
+            results["trajectory"]["average_weights"][name], rel=1e-4
+        )
+
+
+def test_losses_hold_the_three_summaries_and_then_every_domain(results):
+    data = chart_data(parse(results))["losses"]
+    assert data["runs"] == ["baseline", "main", "uniform"]
+    curves = [results["curves"][run] for run in data["runs"]]
+    assert data["steps"] == [curve["steps"] for curve in curves]
+    expected = [
+        *([curve[key] for curve in curves] for key in ("reference_mean_nats", "uniform_mean_nats", "worst_nats")),
+        *([curve["nats"][name] for curve in curves] for name in domain_order(parse(results))),
+    ]
+    for view, series in zip(data["views"], expected, strict=True):
+        for run, values in enumerate(series):
+            assert view[run] == pytest.approx(values, rel=1e-4)
+
+
+def test_long_trajectories_are_thinned_and_keep_their_end():
+    results = make_results(3, num_recorded=1200)
+    data = chart_data(parse(results))["trajectory"]
+    assert stride(1200) == 3
+    assert data["steps"] == list(range(3, 1201, 3))
+    assert len(data["steps"]) <= MAX_POINTS
+    assert data["series"]["dro_weights"][0][-1] == pytest.approx(
+        results["trajectory"]["dro_weights"][data["names"][0]][-1], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(("num_points", "step"), [(0, 1), (1, 1), (500, 1), (501, 2), (1000, 2), (1001, 3)])
+def test_stride(num_points, step):
+    assert stride(num_points) == step
+
+
+def test_running_mean_is_centred_and_skips_nulls():
+    assert running_mean([1.0, 2.0, 6.0, None, 4.0], window=3) == [1.5, 3.0, 4.0, 5.0, 4.0]
+    assert running_mean([None, None], window=1) == [None, None]
+    assert running_mean([1.0, 5.0], window=1) == [1.0, 5.0]
+    assert [num_averaged(n) for n in (0, 79, 80, 240)] == [1, 1, 3, 7]
+
+
+def test_excess_losses_are_averaged(results):
+    data = chart_data(parse(results))["trajectory"]
+    raw = results["trajectory"]["excess_losses"][data["names"][0]]
+    assert data["series"]["excess_losses"][0][100] == pytest.approx(sum(raw[97:104]) / 7, rel=1e-4)
+
+
+def test_domains_and_runs_without_a_series_stay_empty(results):
+    lacking = make_results(12)
+    del lacking["trajectory"]["dro_weights"]["stdlib"]
+    del lacking["curves"]["uniform"]
+    data = chart_data(parse(lacking))
+    row = data["trajectory"]["names"].index("stdlib")
+    assert data["trajectory"]["series"]["dro_weights"][row] == []
+    assert data["losses"]["runs"] == ["baseline", "main"]
+
+
+def test_nothing_recorded():
+    results = make_results(3) | {"curves": {}, "trajectory": None}
+    assert chart_data(parse(results)) == {"trajectory": None, "losses": None}

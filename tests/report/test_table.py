@@ -1,0 +1,163 @@
+import io
+import re
+from itertools import pairwise
+
+import pytest
+from rich.console import Console
+
+from doremi.errors import InputError
+from doremi.report.table import summary_table
+
+from .hostile import NAMES
+from .synthetic import make_results
+
+
+def printed(results, *, width=80, encoding="utf-8", **options):
+    """What a console of this width writes to a file, line by line."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(file=stream, width=width, **options).print(summary_table(results))
+    stream.flush()
+    return [line.rstrip() for line in stream.buffer.getvalue().decode(encoding).splitlines()]
+
+
+def row(lines, label):
+    return next(line for line in lines if line.startswith(label)).removeprefix(label).split()
+
+
+def test_domain_rows_hold_the_numbers_of_the_results(results):
+    lines = printed(results)
+    domain = results["domains"]["base64-binaries"]
+    nats = domain["nats"]
+    assert row(lines, "base64-binaries") == [
+        "4.19M",
+        f"{domain['reference_weight']:.2%}",
+        f"{domain['doremi_weight']:.2%}",
+        *(f"{nats[run]:.3f}" for run in ("baseline", "main", "uniform")),
+        f"{nats['main'] - nats['baseline']:+.3f}",
+    ]
+
+
+def test_every_domain_is_there(results):
+    text = "\n".join(printed(results, width=120))
+    assert [name for name in results["domains"] if name not in text] == []
+
+
+def test_summaries_with_and_without_the_floor(results):
+    lines = printed(results, width=100)
+    cut = lines.index("without floor:")
+    for label, key in (
+        ("uniform mean", "uniform_mean_nats"),
+        ("reference-", "reference_mean_nats"),
+        ("worst domain", "worst_nats"),
+    ):
+        for part, values in ((lines[:cut], results[key]), (lines[cut:], results["without_floor"][key])):
+            nats = [values[run] for run in ("baseline", "main", "uniform")]
+            assert row(part, label) == [*(f"{value:.3f}" for value in nats), f"{nats[1] - nats[0]:+.3f}"]
+    assert "At the floor, the smallest possible weight: base64-binaries" in lines
+
+
+def test_no_floor_no_second_summary(results):
+    text = "\n".join(printed(results | {"without_floor": None}))
+    assert "floor" not in text
+    assert text.count("uniform mean") == 2  # one row, and the verdict
+
+
+def test_many_domains_at_the_floor_are_counted(results):
+    floor = results["without_floor"] | {"domains_at_floor": list(results["domains"])}
+    assert "unit-tests, type-stubs, licences-and-readmes and 4 more" in " ".join(
+        printed(results | {"without_floor": floor})
+    )
+
+
+def test_closing_lines(results):
+    text = " ".join(printed(results))
+    assert f"Better than the baseline on {results['num_better']} of 12 domains" in text
+    step = results["steps_to_match"]
+    assert f"main reached the baseline's final reference-weighted mean at step {step:,.0f} of 1,200" in text
+    assert results["verdict"] in text
+    text = " ".join(printed(results | {"steps_to_match": None}))
+    assert "main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
+
+
+def test_print_shows_the_same_as_a_console(results, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    print(summary_table(results))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed(results)
+
+
+@pytest.mark.parametrize("columns", ["20", "60"])
+def test_print_leaves_no_column_out_of_a_narrow_console(results, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    print(summary_table(results))
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed(results)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_pipe_gets_plain_text_of_80_columns(results, encoding):
+    lines = printed(results, encoding=encoding)
+    assert max(map(len, lines)) == 80
+    assert "\n".join(lines).isascii()
+    assert "\x1b" not in "\n".join(lines)
+
+
+def test_more_runs_than_fit_follow_in_tables_of_their_own():
+    runs = ("baseline", "main", "uniform", "unimax", "temperature-0.3", "natural-without-the-floor", "dsir")
+    results = make_results(5, runs=runs)
+    lines = printed(results)
+    cut = lines.index("Further runs")
+    assert lines[cut + 1 :].count("Further runs") == 0
+    nats = results["domains"]["stdlib"]["nats"]
+    assert row(lines[:cut], "stdlib")[3:6] == [f"{nats[run]:.3f}" for run in runs[:3]]
+    assert row(lines[cut:], "stdlib") == [f"{nats[run]:.3f}" for run in runs[3:]]
+    assert max(map(len, lines)) == 80
+    wide = printed(results, width=160)
+    assert "Further runs" not in wide
+    assert len(row(wide, "stdlib")) == 4 + len(runs)
+
+
+def test_very_many_runs_take_several_tables():
+    runs = ("baseline", "main", *(f"weights-{i:03d}" for i in range(12)))
+    lines = printed(make_results(2, runs=runs))
+    starts = [i for i, line in enumerate(lines) if line == "Further runs"] + [len(lines)]
+    assert len(starts) == 4
+    further = [len(row(lines[a:b], "stdlib")) for a, b in pairwise(starts)]
+    assert sum(further) == 12
+
+
+@pytest.mark.parametrize(("encoding", "force_terminal"), [("utf-8", True), ("utf-8", False), ("ascii", False)])
+def test_names_are_shown_literally_and_cannot_steer_the_terminal(encoding, force_terminal):
+    results = make_results(names=list(NAMES), runs=("baseline", "main", "[red]x[/red]"))
+    results["verdict"] = "[bold]\x1b[2J :smile:"
+    text = "\n".join(
+        printed(results, width=200, encoding=encoding, force_terminal=force_terminal, color_system="truecolor")
+    )
+    for shown in (*NAMES.values(), "[bold]\\x1b[2J :smile:"):
+        assert shown.encode(encoding, "backslashreplace").decode(encoding) in text
+    assert text.splitlines()[3].split()[-3:] == ["main", "[red]x[/red]", "baseline"]
+    assert not {"\u202e", "\u2028", "\t"} & set(text)
+    assert not [code for code in text.split("\x1b")[1:] if not code.startswith(("[1m", "[0m"))]
+
+
+def test_lowest_loss_is_bold_in_a_terminal(results):
+    text = "\n".join(printed(results, force_terminal=True, color_system="truecolor"))
+    bold = re.findall(r"\x1b\[1m *([\d.]+)\x1b\[0m", text)
+    assert [f"{min(domain['nats'].values()):.3f}" in bold for domain in results["domains"].values()] == [True] * 12
+    assert len(bold) == 12 + 2 * 3
+
+
+def test_what_was_not_measured_is_a_dash(results):
+    results = make_results(2)
+    results["domains"]["stdlib"] |= {"nats": {"main": 3.0}, "reference_weight": None}
+    assert row(printed(results), "stdlib")[1:] == [
+        "-",
+        f"{results['domains']['stdlib']['doremi_weight']:.2%}",
+        "-",
+        "3.000",
+        "-",
+        "-",
+    ]
+
+
+def test_results_that_break_the_schema():
+    with pytest.raises(InputError, match="results: not the results of an experiment"):
+        summary_table({"format": 1})
