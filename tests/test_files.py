@@ -13,7 +13,7 @@ from doremi.errors import InputError
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "x.json"
     files.write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError, match="crash"), files.atomic_path(path) as beside:
+    with pytest.raises(RuntimeError, match="crash"), files.atomic_path(path) as beside:  # noqa: PT012
         beside.write_text("half")
         raise RuntimeError("crash")
     assert files.read_json(path) == {"a": 1}
