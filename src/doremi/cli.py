@@ -140,8 +140,11 @@ def _run_stage(options: argparse.Namespace) -> None:
 
         print(loaded.to_yaml(), plan.describe(loaded, out), sep="\n")
         return
+    from transformers.utils import logging as transformers_logging
+
     from doremi import pipeline
 
+    transformers_logging.disable_progress_bar()  # of saving and loading a model; training has its own
     pipeline.set_threads(loaded)
     options.stage(pipeline.open_experiment(loaded, out), options)
 

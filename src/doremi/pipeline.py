@@ -19,6 +19,7 @@ from doremi.weights import DomainWeights
 logger = logging.getLogger(__name__)
 
 BASELINE, MAIN = "baseline", "main"
+RUNS: tuple[RunName, ...] = ("reference", "proxy", "main")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     Raises:
         InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
     """
+    _check_settings(recipe)
     directory = RunDirectory(out)
     directory.claim(recipe)
     store = prepare(recipe.corpus, directory.corpus)
@@ -245,16 +247,34 @@ def _write_weights(experiment: Experiment, proxy: TrainingRun) -> DomainWeights:
     return answer
 
 
+def _check_settings(recipe: Recipe) -> None:
+    """What can be known before the corpus is prepared."""
+    from doremi.training import arguments
+
+    for run in RUNS:
+        arguments.check(recipe.training.for_run(run))
+
+
 def _check(experiment: Experiment) -> None:
     """What can be known before hours of training."""
+    from doremi.training import models
+
     names, recipe = experiment.names, experiment.recipe
     if len(names) < 2:
         raise InputError(
             f"the experiment has one domain, {names[0]!r}; weights need at least two. Check `domain` or `domain_field` "
             "of the inputs, and weights.reference"
         )
-    for run in ("reference", "proxy", "main"):
+    for spec in recipe.weights.baselines:
+        resolve_weights(spec, experiment.store, names)
+    for run in RUNS:
         training = recipe.training.for_run(run)
+        models.configure(
+            getattr(recipe.models, run),
+            vocab_size=experiment.store.vocab_size,
+            eos_token_id=experiment.store.eos_token_id,
+            sequence_length=training.sequence_length,
+        )
         for name in names:
             if experiment.store.num_sequences(name, training.sequence_length) < 1:
                 raise InputError(

@@ -51,8 +51,7 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         InputError: a passed-through argument does not exist or has a name of its own in the recipe, or the global
             batch cannot be split evenly over the processes and micro-batches.
     """
-    _check_passed_through(config.arguments)
-    micro_batch_size, accumulation_steps = split_batch(config, world_size=distributed.launched_world_size())
+    micro_batch_size, accumulation_steps = check(config)
     settings: dict[str, Any] = {
         "run_name": name,
         "use_cpu": not torch.cuda.is_available(),
@@ -83,6 +82,12 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         seed=seed,
         data_seed=seed,
     )
+
+
+def check(config: TrainingConfig) -> tuple[int, int]:
+    """(micro-batch size, accumulation steps), after checking all that `training_arguments` may refuse."""
+    _check_passed_through(config.arguments)
+    return split_batch(config, world_size=distributed.launched_world_size())
 
 
 def learning_rate_schedule(config: TrainingConfig) -> LearningRateSchedule:

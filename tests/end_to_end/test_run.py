@@ -1,0 +1,132 @@
+"""The whole method through the command line: results that agree with each other, and kills that change nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from doremi import DomainWeights, files
+from tests.end_to_end.conftest import doremi
+
+
+def test_everything_a_user_gets(tmp_path, recipe):
+    out = tmp_path / "out"
+    code, stdout, stderr = doremi("run", recipe, "--out", out)
+    assert code == 0, stderr
+    results = json.loads((out / "results.json").read_text())
+    weights = DomainWeights.from_json(out / "weights.json")
+    assert set(weights) == {"prose", "code", "junk"}
+    assert {name: d["doremi_weight"] for name, d in results["domains"].items()} == dict(weights)
+    assert list(results["runs"]) == ["baseline", "main", "uniform"]
+    assert results["runs"]["baseline"]["folder"] == "rounds/01/reference"  # the same run, trained once
+    assert not (out / "runs" / "natural").exists()
+    check_numbers(results)
+    check_table(stdout, results, out)
+    check_models_load(out, results)
+    check_epochs(out, results)
+
+    before = files.digest_file(out / "weights.json")
+    code, _, stderr = doremi("run", recipe, "--out", out)
+    assert code == 0
+    assert stderr.count("finished earlier, skipped") >= 4
+    assert "continuing from step" not in stderr
+    assert files.digest_file(out / "weights.json") == before
+
+    code, _, stderr = doremi("run", recipe, "--out", out, "--set", "training.steps=31")
+    assert code == 2
+    assert "belongs to another recipe: training.steps differs" in stderr
+    assert "Traceback" not in stderr
+
+
+def check_numbers(results):
+    domains = results["domains"]
+    for run in results["runs"]:
+        nats = np.array([d["nats"][run] for d in domains.values()])
+        reference = np.array([d["reference_weight"] for d in domains.values()])
+        assert results["uniform_mean_nats"][run] == pytest.approx(nats.mean())
+        assert results["reference_mean_nats"][run] == pytest.approx(nats @ reference)
+        assert results["worst_nats"][run] == nats.max()
+        curve = results["curves"][run]
+        assert curve["steps"] == [10, 20, 30]
+        last = [curve["nats"][name][-1] for name in domains]
+        np.testing.assert_allclose(last, nats, atol=1e-6)  # the reloaded model is the one that was trained
+        assert curve["uniform_mean_nats"][0] > curve["uniform_mean_nats"][-1]
+    tokens = np.array([d["tokens"] for d in domains.values()])
+    np.testing.assert_allclose([d["reference_weight"] for d in domains.values()], tokens / tokens.sum())
+    average = results["trajectory"]["average_weights"]
+    assert {n: v[-1] for n, v in average.items()} == pytest.approx({n: d["doremi_weight"] for n, d in domains.items()})
+
+
+def check_table(stdout, results, out):
+    assert all(name in stdout for name in results["domains"])
+    assert results["verdict"].split(",")[0] in " ".join(stdout.split())
+    assert str(out / "weights.json") in stdout
+    assert str(out / "report.html") in stdout
+    assert "prose" in (out / "report.html").read_text()
+
+
+def check_models_load(out, results):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for run in results["runs"].values():
+        model = AutoModelForCausalLM.from_pretrained(out / run["folder"])
+        assert model.num_parameters() == run["num_parameters"]
+        assert len(AutoTokenizer.from_pretrained(out / run["folder"])) == 300
+
+
+def check_epochs(out, results):
+    for run in results["runs"].values():
+        for name, weight in run["domain_weights"].items():
+            rows = results["domains"][name]["tokens"] // 32
+            assert run["epochs"][name] == pytest.approx(weight * 180 / rows, abs=2 / rows)
+
+
+KILLS = [  # (stage, a file whose appearance shows that the stage is in the middle)
+    ("prepare", "corpus"),
+    ("reference", "rounds/01/reference/checkpoint-10/complete.json"),
+    ("proxy", "rounds/01/proxy/checkpoint-15/complete.json"),
+    ("proxy", "rounds/01/proxy/checkpoint-30"),
+    ("main", "runs/doremi/seed-0/checkpoint-10/complete.json"),
+]
+
+
+def kill_when(recipe, out, sign):
+    """Start a run and SIGKILL it as soon as ``sign`` exists; returns its log."""
+    log = out.parent / "killed.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "doremi", "run", str(recipe), "--out", str(out)], stdout=file, stderr=file
+        )
+        while not (out / sign).exists():
+            assert process.poll() is None, f"finished before it could be killed: {log.read_text()}"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return log.read_text()
+
+
+def test_killed_in_every_stage_and_restarted_ends_with_the_same_weights(tmp_path, recipe):
+    assert doremi("run", recipe, "--out", tmp_path / "whole")[0] == 0
+    logs = [kill_when(recipe, tmp_path / "killed", sign) for _, sign in KILLS]
+    code, _, stderr = doremi("run", recipe, "--out", tmp_path / "killed")
+    assert code == 0, stderr
+    for name in ("weights.json", "rounds/01/proxy/model.safetensors", "runs/doremi/seed-0/model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert_continued(logs[2], at_least=10)  # the reference had a checkpoint at step 10 when it was killed
+    assert_continued(logs[3], at_least=15)
+    assert_continued(logs[4], at_least=25)  # killed while the checkpoint of step 30 was being written, or just after
+    assert_continued(stderr, at_least=10)
+
+
+def assert_continued(log, *, at_least):
+    steps = [
+        int(line.split("continuing from step ")[1].split()[0]) for line in log.splitlines() if "continuing" in line
+    ]
+    assert steps, log
+    assert steps[0] >= at_least
