@@ -60,10 +60,14 @@ def test_forecast_follows_a_domain_that_is_retired():
     assert web.expected_rows + tiny.expected_rows == pytest.approx(590)
 
 
+def test_forecast_names_what_goes_beyond_the_limit():
+    once = RepetitionLimit(1)  # 7.5 rows of web a step: 300 after 40 steps
+    assert forecast(make_schedule(repetition=once), num_steps=40).repeated == ("tiny",)
+    assert forecast(make_schedule(repetition=once), num_steps=41).repeated == ("web", "tiny")
+
+
 def test_forecast_refuses():
     with pytest.raises(InputError, match="the number of steps to inspect is 0; it must be at least 1"):
         forecast(make_schedule(), num_steps=0)
-    with pytest.raises(
-        RunFailedError, match="stopped before step 4: domain 'tiny', which has 7 rows, goes beyond 1 epochs"
-    ):
+    with pytest.raises(RunFailedError, match="stopped before step 4: domain 'tiny', which has 7 rows, goes"):
         forecast(make_schedule(repetition=RepetitionLimit(1, "error")), num_steps=5)

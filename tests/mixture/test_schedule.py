@@ -124,10 +124,10 @@ def test_weights_apply_to_the_very_next_batch_and_leave_the_rows_alone():
 def test_planning_changes_nothing():
     ours, twin = schedule(), schedule()
     start = ours.state
-    ahead = draw(ours, 50)
+    ahead = draw(ours, 800)  # 9,600 rows: more than are worked out at a time, so the first are to be worked out again
     again = ours.plan(start)
     assert pairs(again.batch) == pairs(ahead[0])
-    assert pairs(ours.next_batch()) == pairs(draw(twin, 51)[-1])
+    assert pairs(ours.next_batch()) == pairs(draw(twin, 801)[-1])
 
 
 def test_iid_draws_follow_the_weights_and_are_not_balanced():
@@ -220,9 +220,7 @@ def test_repetition_as_an_error_stops_before_the_batch():
         {"a": 10, "b": 1000}, weights={"a": 1, "b": 1}, global_batch_size=10, repetition=RepetitionLimit(1.5, "error")
     )
     draw(ours, 3)
-    with pytest.raises(
-        RunFailedError, match=r"stopped before step 4: domain 'a', which has 10 rows, goes beyond 1\.5 epochs"
-    ):
+    with pytest.raises(RunFailedError, match=r"before step 4: domain 'a', which has 10 rows, .* beyond 1\.5 epochs"):
         ours.next_batch()
     assert ours.delivered == {"a": 15, "b": 15}
 

@@ -28,10 +28,9 @@ def to_fixed_point(weights: np.ndarray) -> np.ndarray:
     A positive weight stays positive: only an exact 0 means that a domain is never drawn.
     """
     bounds = np.rint(np.cumsum(weights) / weights.sum() * ONE)
-    bounds[-1] = ONE
     fixed = np.diff(bounds, prepend=0.0).astype(np.int64)
     fixed = np.where(weights > 0, np.maximum(fixed, 1), 0)
-    fixed[fixed.argmax()] -= fixed.sum() - ONE
+    fixed[fixed.argmax()] -= fixed.sum() - ONE  # at most one unit for each domain that was rounded up
     return fixed
 
 
