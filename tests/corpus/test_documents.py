@@ -293,6 +293,12 @@ class TestSavedDatasets:
         assert first.content.tolist() == list(range(1000))
         assert second.content.tolist() == [5]
 
+    def test_row_without_ids(self, tmp_path):
+        save_ids(tmp_path / "top" / "a", [[1], None])
+        [file] = files_of({"path": tmp_path / "top"})
+        with pytest.raises(InputError, match=r"top/a: row 2: the content is None"):
+            list(read(file))
+
     def test_damaged_folder(self, tmp_path):
         save_ids(tmp_path / "top" / "a", self.ROWS)
         for arrow in (tmp_path / "top" / "a").glob("*.arrow"):

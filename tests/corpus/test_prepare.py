@@ -85,10 +85,11 @@ class TestContent:
         assert len(tokenizer(" qqqq")["input_ids"]) == 5
         assert len(tokenizer(" zzzz")["input_ids"]) == 1
 
-    def test_same_text_same_digest_whatever_the_path(self, corpus, tmp_path):
+    def test_same_text_same_digest_whatever_the_place(self, corpus, tmp_path):
         config, folder = corpus
         first = prepare(config, folder)
         moved = (tmp_path / "in").rename(tmp_path / "elsewhere")
+        (moved / "0.jsonl").rename(moved / "00.jsonl")
         inputs = [{"path": str(moved / "*.jsonl*"), "domain_field": "set"}]
         second = prepare(config.model_copy(update={"inputs": type(config)(inputs=inputs).inputs}), tmp_path / "out2")
         assert second.digest == first.digest
@@ -203,6 +204,7 @@ class TestTokenIds:
         config = CorpusConfig(inputs=[{"path": str(upstream)}], tokenizer={"path": str(tokenizer_folder)})
         store = prepare(config, tmp_path / "out")
         assert store.names == ("ArXiv",)
+        assert store.num_tokens("ArXiv") == 5
         assert store.rows("ArXiv", np.array([0]), 5).tokens.tolist() == [[5, 6, 0, 7, 8]]
         assert [ids.tolist() for ids in store.documents("ArXiv", split="held_out")] == [[9]]
         text = AutoTokenizer.from_pretrained(tokenizer_folder).decode([5, 6, 7, 8])
@@ -266,6 +268,14 @@ class TestRefused:
         config = CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)})
         with pytest.raises(InputError, match="domains 'Wiki' and 'wiki' differ only in case"):
             prepare(config, tmp_path / "out")
+
+    def test_names_are_compared_before_all_files_are_read(self, write_jsonl, tmp_path, tokenizer_folder):
+        write_jsonl("in/0.jsonl", records_of("Wiki"))
+        write_jsonl("in/1.jsonl", records_of("WIKI"))
+        (tmp_path / "in" / "2.jsonl").write_text("never reached")
+        inputs = [{"path": str(tmp_path / "in"), "domain_field": "set"}]
+        with pytest.raises(InputError, match="domains 'WIKI' and 'Wiki' differ only in case"):
+            prepare(CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)}), tmp_path / "out")
 
     def test_hostile_names_stay_inside(self, write_jsonl, tmp_path, tokenizer_folder):
         names = ("../../etc", "a/b", "CON", "..", ".hidden", "日本")

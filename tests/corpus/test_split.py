@@ -45,8 +45,10 @@ def test_hashes_survive_the_disk(tmp_path):
     assert read_hashes([]).tolist() == []
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
-@given(sizes=st.lists(st.integers(1, 9), max_size=20), max_bytes=st.integers(0, 60), seed=st.integers(0, 99))
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=4, max_size=20), max_bytes=st.integers(5, 40), seed=st.integers(0, 99)
+)
 def test_sample_is_the_longest_run_of_lowest_keys_that_fits(sizes, max_bytes, seed):
     documents = [document(random.Random(i).getrandbits(64), size) for i, size in enumerate(sizes)]
     expected, used = [], 0
