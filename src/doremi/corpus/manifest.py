@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +67,12 @@ def build(
             for name in sorted(domains)
         ],
     }
-    return {**content, "digest": files.digest_json(content), **settings, "inputs": list(inputs)}
+    return {**content, "digest": content_digest(content), **settings, "inputs": list(inputs)}
+
+
+def content_digest(manifest: Mapping[str, Any]) -> str:
+    """The digest that ``manifest`` should have."""
+    return files.digest_json({key: manifest[key] for key in ("format", "version", "dtype", "tokenizer", "domains")})
 
 
 def read(folder: Path) -> dict[str, Any]:
