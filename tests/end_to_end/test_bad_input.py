@@ -49,7 +49,7 @@ def test_settings(tmp_path, capsys, recipe, settings, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "corpus.jsonl"),
+        ("", "check that they are not empty"),
         ('{"text": "x", "meta": {"domain": "a"}}\n{"text": \n', "corpus.jsonl:2"),
         ('{"body": "x", "meta": {"domain": "a"}}\n', "body"),
         ('{"text": "x", "meta": {"source": "a"}}\n', "source"),

@@ -30,7 +30,9 @@ class HeldOutCurve(TrainerCallback):
             return
         assert self.trainer is not None, "set .trainer before training"
         nats = nats_per_token(self.trainer.model, self._held_out, batch_size=self._batch_size)
+        training_log_is_due = control.should_log or state.global_step == state.max_steps
         self.trainer.log({f"{PREFIX}{name}": v for name, v in zip(self._held_out.names, nats.tolist(), strict=True)})
+        control.should_log = training_log_is_due  # logging clears it, and the step's own entry would be lost
 
 
 def curve_from_log(log_history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:

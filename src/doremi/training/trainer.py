@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
+Sampling = Literal["balanced", "iid"]
 
 
 class DoReMiTrainer(Trainer):
@@ -63,7 +64,7 @@ class DoReMiTrainer(Trainer):
         args: TrainingArguments,
         sampling_weights: DomainWeights | None = None,
         sequence_length: int = 1024,
-        sampling: str = "balanced",
+        sampling: Sampling = "balanced",
         allow_absent_domains: bool = False,
         learning_rate_schedule: LearningRateSchedule | None = None,
         **kwargs: Any,
@@ -92,7 +93,7 @@ class DoReMiTrainer(Trainer):
         return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def _make_loader(
-        self, corpus: Any, weights: DomainWeights | None, sequence_length: int, sampling: str
+        self, corpus: Any, weights: DomainWeights | None, sequence_length: int, sampling: Sampling
     ) -> MixtureLoader:
         names = self.objective.names
         if weights is None:
@@ -115,7 +116,7 @@ class DoReMiTrainer(Trainer):
             world_size=self.args.world_size,
         )
 
-    def _check_absences(self, weights: DomainWeights, sampling: str) -> None:
+    def _check_absences(self, weights: DomainWeights, sampling: Sampling) -> None:
         probabilities = presence_probabilities(
             weights.as_array(self.objective.names), global_batch_size=self._global_batch_size, sampling=sampling
         )
