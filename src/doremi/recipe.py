@@ -94,6 +94,12 @@ class CorpusConfig(Section):
         0.05, ge=0, lt=1, description="share of each domain's documents held out for evaluation, by content hash"
     )
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="tokenizer to load or to train")
+    num_workers: int = Field(
+        1,
+        ge=1,
+        description="processes that tokenise input files side by side; one already uses all cores for the tokenizer. "
+        "The result does not depend on it",
+    )
     packing: Literal["pack", "pad"] = Field(
         "pack",
         description="pack: rows are windows of all documents joined by EOS; pad: each document begins a row of its "

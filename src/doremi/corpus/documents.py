@@ -25,7 +25,7 @@ OnBadRecord = Literal["error", "skip"]
 class BadRecordError(InputError):
     """A record that is no document. ``reason`` is the class of fault that it is counted under when it is skipped."""
 
-    def __init__(self, message: str, *, reason: str) -> None:
+    def __init__(self, message: str, *, reason: str = "") -> None:  # the default lets it travel between processes
         super().__init__(message)
         self.reason = reason
 

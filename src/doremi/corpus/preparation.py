@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ from doremi.corpus import indexed, manifest
 from doremi.corpus import tokenizers as corpus_tokenizers
 from doremi.corpus.contents import check_names, collect
 from doremi.corpus.documents import read
-from doremi.corpus.encode import encode_file
 from doremi.corpus.inputs import InputFile, Kind, input_files
 from doremi.corpus.lock import full_disk_reported, locked
 from doremi.corpus.progress import Progress
 from doremi.corpus.split import HeldOutRule, TextSample
 from doremi.corpus.store import TOKENIZER_FOLDER, TokenStore
 from doremi.corpus.tokenizers import CorpusTokenizer
+from doremi.corpus.units import Encoder, EncoderSettings, encode_in_processes
 from doremi.corpus.work import WorkFolder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig, InputConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FREE_SETTINGS = {"packing"}  # how the store is read; a change does not touch a byte of it
+FREE_SETTINGS = {"packing", "num_workers"}  # a change of these does not change a byte of the store
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def _run(job: _Job) -> TokenStore:
             return store
         work.claim(job.digest, job.inputs)
         _hash_held_out(job, work)
-        rule = HeldOutRule(0 if job.config.held_out_inputs else job.config.held_out_fraction, work.held_out_hashes())
-        tokenizer = _tokenizer(job, rule)
-        _encode(job, work, tokenizer, rule)
+        fraction = 0.0 if job.config.held_out_inputs else job.config.held_out_fraction
+        tokenizer = _tokenizer(job, HeldOutRule(fraction, work.held_out_hashes()))
+        _encode(job, work, fraction)
         files.write_json(job.folder / manifest.NAME, _manifest(job, work, tokenizer))
         work.remove()
     return TokenStore.open(job.folder, packing=job.config.packing)
@@ -160,24 +160,29 @@ def _training_texts(job: _Job, rule: HeldOutRule) -> list[str]:
     return texts
 
 
-def _encode(job: _Job, work: WorkFolder, tokenizer: CorpusTokenizer, rule: HeldOutRule) -> None:
-    names: set[str] = set()
+def _encode(job: _Job, work: WorkFolder, fraction: float) -> None:
+    settings = EncoderSettings(job.folder, fraction, job.config.on_bad_record)
+    left = {ordinal: file for ordinal, file in enumerate(job.inputs) if not work.is_finished(ordinal)}
     with Progress("tokenise", job.inputs) as progress:
-        for ordinal, file in enumerate(job.inputs):
-            if not work.is_finished(ordinal):
-                encoded = encode_file(
-                    file,
-                    job.folder,
-                    ordinal=ordinal,
-                    tokenizer=tokenizer,
-                    rule=rule,
-                    on_bad_record=job.config.on_bad_record,
-                    advance=progress.advance,
-                )
-                work.finish(ordinal, file, encoded)
+        for file in (file for ordinal, file in enumerate(job.inputs) if ordinal not in left):
+            progress.finish(file)
+        names: set[str] = set()
+        for ordinal in _encoded(left, settings, job.config.num_workers, progress):
+            progress.finish(job.inputs[ordinal])
             names.update(work.domains(ordinal))
             check_names(names)  # now, not after the last of a thousand files
-            progress.finish(file)
+
+
+def _encoded(
+    left: dict[int, InputFile], settings: EncoderSettings, num_workers: int, progress: Progress
+) -> Iterator[int]:
+    if num_workers > 1 and len(left) > 1:
+        yield from encode_in_processes(left, settings, num_workers=min(num_workers, len(left)))
+    elif left:
+        encoder = Encoder(settings)
+        for ordinal, file in left.items():
+            encoder.encode(ordinal, file, advance=progress.advance)
+            yield ordinal
 
 
 def _manifest(job: _Job, work: WorkFolder, tokenizer: CorpusTokenizer) -> dict[str, Any]:

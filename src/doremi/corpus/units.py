@@ -1,0 +1,101 @@
+"""Input files as tasks that any process can take: all that one needs lies in the store's folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+
+from doremi.corpus import tokenizers
+from doremi.corpus.documents import Chunk, OnBadRecord
+from doremi.corpus.encode import encode_file
+from doremi.corpus.inputs import InputFile
+from doremi.corpus.split import HeldOutRule
+from doremi.corpus.store import TOKENIZER_FOLDER
+from doremi.corpus.work import WorkFolder
+from doremi.errors import RunFailedError
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Where an encoder works, and what decides the fate of a document. Its tokenizer and hashes lie in ``store``."""
+
+    store: Path
+    held_out_fraction: float
+    on_bad_record: OnBadRecord
+
+
+class Encoder:
+    """Turns input files into shards and markers of one store. Opened once per process; the tokenizer is large."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self._settings = settings
+        self._work = WorkFolder(settings.store)
+        self._tokenizer = tokenizers.load(str(settings.store / TOKENIZER_FOLDER))
+        self._rule = HeldOutRule(settings.held_out_fraction, self._work.held_out_hashes())
+
+    def encode(self, ordinal: int, file: InputFile, *, advance: Callable[[Chunk], None] = lambda _: None) -> None:
+        """Write the shards of one input file, then its marker. Idempotent."""
+        encoded = encode_file(
+            file,
+            self._settings.store,
+            ordinal=ordinal,
+            tokenizer=self._tokenizer,
+            rule=self._rule,
+            on_bad_record=self._settings.on_bad_record,
+            advance=advance,
+        )
+        self._work.finish(ordinal, file, encoded)
+
+
+def encode_in_processes(
+    inputs: Mapping[int, InputFile], settings: EncoderSettings, *, num_workers: int
+) -> Iterator[int]:
+    """Encode input files, by ordinal, in ``num_workers`` processes; yields each ordinal when it is done, in any order.
+
+    Raises:
+        InputError: what `Encoder.encode` raises, in whichever file comes to it first. Files begun are finished, no
+            other is begun.
+        RunFailedError: a process was killed.
+    """
+    # Not forked: the threads of Rust and Arrow do not survive that.
+    pool = ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker, (settings, num_workers))
+    try:
+        futures = {pool.submit(_encode_here, ordinal, file): ordinal for ordinal, file in inputs.items()}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    except BrokenProcessPool:
+        raise RunFailedError(
+            "a worker process was killed, probably for want of memory; run this again with a smaller "
+            "corpus.num_workers: input files that are finished are kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_encoder: Encoder  # of this worker process
+
+
+def _start_worker(settings: EncoderSettings, num_workers: int) -> None:
+    global _encoder
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ.setdefault("RAYON_NUM_THREADS", str(max((os.cpu_count() or 1) // num_workers, 1)))
+    _encoder = Encoder(settings)
+
+
+def _encode_here(ordinal: int, file: InputFile) -> None:
+    _encoder.encode(ordinal, file)
+
+
+def _die_with_parent() -> None:
+    """An orphan would go on writing while the next preparation believes that it is alone."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
