@@ -118,7 +118,7 @@ class TestEosToken:
 class TestLoading:
     """What is not a tokenizer."""
 
-    @pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "../x", "a/b/c"])
+    @pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "../no-such-folder", "a/b/c"])
     def test_missing(self, path):
         with pytest.raises(MissingFileError, match=r"no such tokenizer folder or file; check corpus\.tokenizer\.path"):
             tokenizers.load(path)
