@@ -1,9 +1,12 @@
 import re
+import subprocess
+import sys
 
 import pytest
 
 from doremi.errors import InputError, MissingFileError
 from doremi.report import numbers, views
+from doremi.report.axes import LinearAxis
 from doremi.report.escaping import content_security_source
 from doremi.report.render import write_report
 from doremi.report.results import parse
@@ -47,6 +50,17 @@ def test_weights_before_and_after_equal_the_results(page, results):
         assert before == numbers.percent(domain["reference_weight"])
         assert after == numbers.percent(domain["doremi_weight"])
         assert factor == typeset(numbers.factor(domain["doremi_weight"] / domain["reference_weight"]))
+
+
+def test_dumbbells_stand_where_the_weights_are(page, results):
+    linear = LinearAxis.covering(
+        w for d in results["domains"].values() for w in (d["reference_weight"], d["doremi_weight"])
+    )
+    styles = [attrs["style"] for tag, attrs in page.tags if tag == "tr" and "style" in attrs]
+    for name, style in zip(views.domain_order(parse(results)), styles, strict=True):
+        domain = results["domains"][name]
+        assert f"--before-linear: {linear.position(domain['reference_weight']):.4f};" in style
+        assert f"--after-linear: {linear.position(domain['doremi_weight']):.4f};" in style
 
 
 def test_losses_of_every_domain_equal_the_results(page, results):
@@ -101,7 +115,11 @@ def test_exact_numbers_are_behind_the_rounded_ones(page, results):
 
 def test_lowest_loss_of_a_row_is_marked(page, results):
     best = [attrs["title"] for tag, attrs in page.tags if tag == "td" and attrs.get("class") == "number best"]
-    assert {str(min(domain["nats"].values())) for domain in results["domains"].values()} <= set(best)
+    keys = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
+    summaries = [min(part[key].values()) for part in (results, results["without_floor"]) for key in keys]
+    domains = [results["domains"][name] for name in views.domain_order(parse(results))]
+    losses = [min(domain[unit].values()) for unit in ("nats", "bits_per_byte") for domain in domains]
+    assert best == [str(value) for value in summaries + losses]
 
 
 def test_speed_up_and_cost(page, results):
@@ -269,3 +287,11 @@ def test_malformed_results_leave_an_older_report_alone(tmp_path, results):
     with pytest.raises(InputError, match="Field required"):
         write_report(run_dir)
     assert (run_dir / "report.html").read_bytes() == older
+
+
+def test_the_report_needs_no_torch_and_nothing_of_the_training_side():
+    imports = "import sys, doremi.report.render, doremi.report.table; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "datasets"} & set(modules)
+    ours = {name for name in modules if name.startswith("doremi.") and not name.startswith("doremi.report")}
+    assert ours <= {"doremi.errors", "doremi.files", "doremi.weights"}

@@ -48,6 +48,7 @@ def test_parts_that_a_run_may_lack(results):
         (["format"], 2, r"'format': Input should be 1"),
         (["verdict"], ..., r"'verdict': Field required"),
         (["domains", "stdlib", "tokens"], "many", r"'domains'\.'stdlib'\.'tokens': Input should be a valid integer"),
+        (["domains", "stdlib", "tokens"], "12", r"'tokens': Input should be a valid integer"),
         (["domains", "stdlib", "nats", "main"], float("inf"), r"'nats'\.'main': Input should be a finite number"),
         (["runs", "main"], ..., r"no run named 'main'; there are \['baseline', 'uniform'\]"),
         (["curves", "main", "nats", "stdlib"], [1.0], r"'stdlib' has 1 values for 21 steps"),

@@ -71,6 +71,12 @@ def test_domains_and_runs_without_a_series_stay_empty(results):
     assert data["losses"]["runs"] == ["baseline", "main"]
 
 
+def test_labels_are_text_for_plotly():
+    data = chart_data(parse(make_results(names=["<b>a</b>", "\x1b"], runs=("baseline", "main", "<i>r</i>"))))
+    assert set(data["trajectory"]["names"]) == {"&lt;b&gt;a&lt;/b&gt;", "\\x1b"}
+    assert data["losses"]["runs"] == ["baseline", "main", "&lt;i&gt;r&lt;/i&gt;"]
+
+
 def test_nothing_recorded():
     results = make_results(3) | {"curves": {}, "trajectory": None}
     assert chart_data(parse(results)) == {"trajectory": None, "losses": None}
