@@ -13,7 +13,8 @@ from doremi import files
 from doremi.errors import InputError
 from doremi.recipe import Recipe
 
-FREE_KEYS = ("weights.baselines", "training.num_threads", "corpus.num_workers")  # may change between calls: finished stages stay valid
+# may change between calls: finished stages stay valid
+FREE_KEYS = ("weights.baselines", "training.num_threads", "corpus.num_workers")
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def test_one_seed_claims_neither_better_nor_worse():
         {"a": -0.2, "b": 0.1, "c": -0.1}, reference_mean_difference=-0.05, uniform_mean_difference=0.02
     )
     assert sentence.startswith("Seed noise not measured")
-    assert "lower than the baseline on 2 of 3 domains, by +0.050" in sentence
-    assert "-0.020 in the uniform mean" in sentence
+    assert "lower than the baseline on 2 of 3 domains; main minus baseline is -0.050" in sentence
+    assert "+0.020 in the uniform mean" in sentence
 
 
 def test_a_curve_counts_a_step_that_was_repeated_after_a_kill_once():
