@@ -63,6 +63,7 @@ def verdict(
     better = sum(value < 0 for value in differences.values())
     return (
         f"Seed noise not measured: with one seed, main is lower than the baseline on {better} of {len(differences)} "
-        f"domains; main minus baseline is {reference_mean_difference:+.3f} nats per token in the reference-weighted mean "
-        f"and {uniform_mean_difference:+.3f} in the uniform mean. Whether that is more than chance, this run cannot say."
+        f"domains; main minus baseline is {reference_mean_difference:+.3f} nats per token in the reference-weighted "
+        f"mean and {uniform_mean_difference:+.3f} in the uniform mean. Whether that is more than chance, this run "
+        "cannot say."
     )
