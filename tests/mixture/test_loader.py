@@ -284,6 +284,7 @@ def test_inside_a_plain_dataloader():
     assert [p for batch in batches for p in origins(batch)] == expected_pairs(1)
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 on torch 2.13
 def test_inside_a_stateful_dataloader():
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
     dataloader = stateful(make_loader(), batch_size=None, num_workers=0)

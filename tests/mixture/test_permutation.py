@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doremi.mixture.permutation import mix, permute, stream, stream_key
+from doremi.mixture.permutation import permute, stream, stream_key
 
 
 def rows_in_order(num_rows, key):
@@ -26,11 +26,10 @@ def many_orders(num_rows, num_keys, purpose="test"):
     return rows.reshape(num_keys, num_rows).astype(np.int64)
 
 
-def test_mixer_and_stream_are_splitmix64():
+def test_the_stream_is_splitmix64():
     """The first numbers of SplitMix64 from state 0, as published with xoshiro (state + golden ratio, then mixed)."""
-    first = stream(np.zeros(1, np.uint64), np.arange(1, 4, dtype=np.uint64))
-    assert [hex(number) for number in first] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]
-    assert mix(np.zeros(1, np.uint64)).tolist() == [0]
+    first = stream(np.zeros(1, np.uint64), np.arange(4, dtype=np.uint64))
+    assert [hex(number) for number in first] == ["0x0", "0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]
 
 
 @settings(derandomize=True, max_examples=200)

@@ -69,21 +69,21 @@ def gather(store: RowStore, batch: Batch, *, names: tuple[str, ...], sequence_le
 def to_tensors(rows: Gathered, *, documents: Documents, eos_token_id: int) -> dict[str, torch.Tensor]:
     """``input_ids``, ``labels`` (int64[B, L]), ``domain_ids`` (int64[B]) and, where they say something, two more.
 
-    Labels are the inputs, not shifted, as Hugging Face models expect them. Without padding they are the same tensor as
+    Labels are the inputs, not shifted, as Hugging Face models expect them. Without padding they are the same memory as
     ``input_ids``, which saves a third of the time: do not write to one in place. With padding, ``attention_mask``
     (int64[B, L]) is 0 there and the label is -100. With separate documents there are ``position_ids`` (int64[B, L]).
     """
-    tokens = rows.tokens[rows.places]
-    input_ids = torch.from_numpy(tokens).long()
-    batch = {"input_ids": input_ids, "labels": input_ids, "domain_ids": torch.from_numpy(rows.domain_ids)}
+    # NumPy does all of it: torch would start its threads for each copy, and take ten times as long on a busy machine.
+    tokens = rows.tokens[rows.places].astype(np.int64, copy=False)
     lengths, length = rows.lengths[rows.places], tokens.shape[1]
+    batch = {"input_ids": tokens, "labels": tokens, "domain_ids": rows.domain_ids}
     if (lengths < length).any():
-        is_token = torch.from_numpy(np.arange(length) < lengths[:, None])
-        batch["attention_mask"] = is_token.long()
-        batch["labels"] = input_ids.masked_fill(~is_token, IGNORE_INDEX)
+        is_token = np.arange(length) < lengths[:, None]
+        batch["attention_mask"] = is_token.astype(np.int64)
+        batch["labels"] = np.where(is_token, tokens, IGNORE_INDEX)
     if documents == "separate":
-        batch["position_ids"] = torch.from_numpy(document_positions(tokens, eos_token_id=eos_token_id))
-    return batch
+        batch["position_ids"] = document_positions(tokens, eos_token_id=eos_token_id)
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def document_positions(tokens: np.ndarray, *, eos_token_id: int) -> np.ndarray:

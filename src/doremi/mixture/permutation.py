@@ -51,20 +51,22 @@ def stream(key: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
     uint64[n]; distinct for distinct indices.
     """
-    return mix(indices * GOLDEN + key)
+    numbers = indices * GOLDEN
+    numbers += key
+    return _mix(numbers)
 
 
-def mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser, a bijection of uint64 in which every input bit reaches every output bit.
+def _mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser, in place: a bijection of uint64 in which every input bit reaches every output bit.
 
     Source: Stafford's variant 13 of MurmurHash3's finaliser, as in Steele, Lea and Flood 2014, Section 3.
     """
-    mixed = values ^ (values >> 30)
-    mixed *= 0xBF58476D1CE4E5B9
-    mixed ^= mixed >> 27
-    mixed *= 0x94D049BB133111EB
-    mixed ^= mixed >> 31
-    return mixed
+    values ^= values >> 30
+    values *= 0xBF58476D1CE4E5B9
+    values ^= values >> 27
+    values *= 0x94D049BB133111EB
+    values ^= values >> 31
+    return values
 
 
 def permute(positions: np.ndarray, *, num_rows: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -108,8 +110,11 @@ def _feistel(values: np.ndarray, num_rows: np.ndarray, key: np.ndarray) -> np.nd
 
 def _below(bound: np.ndarray, digit: np.ndarray, round_: int, key: np.ndarray) -> np.ndarray:
     """A number below ``bound`` that is random in (digit, round, key): the top 32 bits of a hash, scaled."""
-    hashed = stream(key, digit + (round_ << 32))
-    return (hashed >> 32) * bound >> 32
+    numbers = stream(key, digit + (round_ << 32))
+    numbers >>= 32
+    numbers *= bound
+    numbers >>= 32
+    return numbers
 
 
 def _add(digit: np.ndarray, number: np.ndarray, modulus: np.ndarray) -> np.ndarray:
