@@ -81,6 +81,11 @@ class TokenizerConfig(Section):
     eos_token: str | None = Field(
         None, description="token that ends a document, where the files of the loaded tokenizer do not name one"
     )
+    backend: Literal["auto", "tokenizers", "fastokens"] = Field(
+        "auto",
+        description="library that encodes: auto takes fastokens (extra `fast`) where it gives the same ids as "
+        "tokenizers on a fuzz set and on the first documents. The result does not depend on it",
+    )
 
 
 class CorpusConfig(Section):

@@ -67,7 +67,7 @@ def _write(
     encoded = iter(tokenizer.encode(texts))
     for document, side in kept:
         if isinstance(document.content, str):
-            ids = np.array([*next(encoded), tokenizer.entry.eos_token_id])
+            ids = np.append(next(encoded), tokenizer.entry.eos_token_id)
             writer.append(document.domain, side, ids, num_bytes=document.num_bytes)
         else:
             ids = _checked_ids(document, file, tokenizer)

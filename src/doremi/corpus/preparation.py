@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FREE_SETTINGS = {"packing", "num_workers"}  # a change of these does not change a byte of the store
+# A change of these does not change a byte of the store.
+FREE_SETTINGS: dict[str, Any] = {"packing": True, "num_workers": True, "tokenizer": {"backend"}}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def _training_texts(job: _Job, rule: HeldOutRule) -> list[str]:
 
 
 def _encode(job: _Job, work: WorkFolder, fraction: float) -> None:
-    settings = EncoderSettings(job.folder, fraction, job.config.on_bad_record)
+    settings = EncoderSettings(
+        job.folder, fraction, on_bad_record=job.config.on_bad_record, encode_with=job.config.tokenizer.backend
+    )
     left = {ordinal: file for ordinal, file in enumerate(job.inputs) if not work.is_finished(ordinal)}
     with Progress("tokenise", job.inputs) as progress:
         for file in (file for ordinal, file in enumerate(job.inputs) if ordinal not in left):

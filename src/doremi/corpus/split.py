@@ -35,6 +35,8 @@ class HeldOutRule:
         return None if self._is_held_out_elsewhere(document.hash) else "train"
 
     def _is_held_out_elsewhere(self, content_hash: int) -> bool:
+        if len(self._hashes) == 0:
+            return False
         index = int(np.searchsorted(self._hashes, np.uint64(content_hash)))
         return index < len(self._hashes) and int(self._hashes[index]) == content_hash
 

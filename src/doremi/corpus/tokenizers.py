@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from doremi import files
+from doremi.corpus.backends import Backend, open_encode, reference_encode
 from doremi.corpus.manifest import TokenizerEntry
 from doremi.errors import InputError, MissingFileError
 
@@ -34,7 +35,14 @@ class CorpusTokenizer:
         InputError: ``eos_token`` is not in the vocabulary, or text that spells it out would still be encoded as EOS.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, *, eos_token: str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        eos_token: str,
+        folder: Path | None = None,
+        encode_with: Backend = "tokenizers",
+    ) -> None:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
@@ -49,15 +57,17 @@ class CorpusTokenizer:
             eos_token_id=eos_token_id,
             vocab_size=max(backend.get_vocab().values()) + 1,
         )
-        if eos_token_id in self.encode([f"a {eos_token} b"])[0]:
+        if eos_token_id in reference_encode(backend)([f"a {eos_token} b"])[0]:
             raise InputError(
                 f"tokenizer: a document that spells out {eos_token!r} would be cut in two, because the token is not "
                 'marked "special" in tokenizer.json; mark it, or name another corpus.tokenizer.eos_token'
             )
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without EOS; in Rust threads, unless TOKENIZERS_PARALLELISM says no."""
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        self._encode = open_encode(backend, encode_with)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids int[n] of each text, without EOS, computed in parallel."""
+        return self._encode(texts)
 
     def count_bytes(self, ids: np.ndarray) -> int:
         """Bytes of UTF-8 that token ids int[n] stand for, EOS tokens not counted."""
@@ -100,7 +110,7 @@ def train(texts: Sequence[str], *, vocab_size: int) -> CorpusTokenizer:
     return CorpusTokenizer(backend, eos_token=END_OF_TEXT)
 
 
-def load(path: str, *, eos_token: str | None = None) -> CorpusTokenizer:
+def load(path: str, *, eos_token: str | None = None, encode_with: Backend = "tokenizers") -> CorpusTokenizer:
     """The tokenizer in a folder, a ``tokenizer.json`` or a hub repository.
 
     Raises:
@@ -121,7 +131,7 @@ def load(path: str, *, eos_token: str | None = None) -> CorpusTokenizer:
     except Exception as error:  # the Rust library raises nothing more specific
         raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
     eos_token = eos_token or _named_eos_token(file.parent) or _known_eos_token(backend, file)
-    return CorpusTokenizer(backend, eos_token=eos_token, folder=file.parent)
+    return CorpusTokenizer(backend, eos_token=eos_token, folder=file.parent, encode_with=encode_with)
 
 
 def wrap(tokenizer: Any) -> CorpusTokenizer:

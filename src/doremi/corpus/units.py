@@ -12,6 +12,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 from doremi.corpus import tokenizers
+from doremi.corpus.backends import Backend
 from doremi.corpus.documents import Chunk, OnBadRecord
 from doremi.corpus.encode import encode_file
 from doremi.corpus.inputs import InputFile
@@ -28,6 +29,7 @@ class EncoderSettings:
     store: Path
     held_out_fraction: float
     on_bad_record: OnBadRecord
+    encode_with: Backend
 
 
 class Encoder:
@@ -36,7 +38,7 @@ class Encoder:
     def __init__(self, settings: EncoderSettings) -> None:
         self._settings = settings
         self._work = WorkFolder(settings.store)
-        self._tokenizer = tokenizers.load(str(settings.store / TOKENIZER_FOLDER))
+        self._tokenizer = tokenizers.load(str(settings.store / TOKENIZER_FOLDER), encode_with=settings.encode_with)
         self._rule = HeldOutRule(settings.held_out_fraction, self._work.held_out_hashes())
 
     def encode(self, ordinal: int, file: InputFile, *, advance: Callable[[Chunk], None] = lambda _: None) -> None:

@@ -1,0 +1,122 @@
+"""What turns texts into ids: `tokenizers`, the reference, or fastokens, which must first have given the same ids."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+
+from doremi.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["auto", "tokenizers", "fastokens"]
+Encode = Callable[[Sequence[str]], list[np.ndarray]]  # texts to ids int[n] each, without EOS
+
+CHECKED_BYTES = 250_000  # of the first documents that a process encodes are encoded with both: an eighth of a second
+_FUZZ_ALPHABETS = ((32, 127), (0, 0x250), (0x300, 0x3000), (0x3040, 0xD7FF), (0x1F300, 0x1FAFF))
+_FUZZ_PIECES = ("\r\n", "\n\n", "  ", "\t", "\x00", "'s", "'LL", "123456", "e\u0301", "\u200d", "\ufeff", "\u00a0")
+
+
+def reference_encode(backend: tokenizers.Tokenizer) -> Encode:
+    """Encode with `tokenizers`, in Rust threads, unless TOKENIZERS_PARALLELISM says no."""
+
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+
+    return encode
+
+
+def open_encode(backend: tokenizers.Tokenizer, choice: Backend) -> Encode:
+    """The encoder of ``choice``: for "auto" fastokens where it is installed and gives the same ids, else the reference.
+
+    Raises:
+        InputError: "fastokens" was asked for, but is not installed, cannot read this tokenizer or gives other ids.
+    """
+    reference = reference_encode(backend)
+    if choice == "tokenizers":
+        return reference
+    try:
+        fast = _fast_encode(backend)
+        special = [token.content for token in backend.get_added_tokens_decoder().values()]
+        _compare(fast, reference, list(_fuzz_texts(special)))
+    except _UnusableError as error:
+        if choice == "fastokens":
+            raise InputError(f"corpus.tokenizer.backend: fastokens {error}; use auto or tokenizers") from error
+        if error.is_installed:
+            logger.warning("fastokens %s: encoding with tokenizers instead", error)
+        return reference
+    return _CheckedEncode(fast, reference, is_forced=choice == "fastokens")
+
+
+class _UnusableError(Exception):
+    def __init__(self, reason: str, *, is_installed: bool = True) -> None:
+        super().__init__(reason)
+        self.is_installed = is_installed
+
+
+class _CheckedEncode:
+    """fastokens, whose first documents are compared with the reference before anything is made of them."""
+
+    def __init__(self, fast: Encode, reference: Encode, *, is_forced: bool) -> None:
+        self._encode, self._reference, self._is_forced = fast, reference, is_forced
+        self._bytes_left = CHECKED_BYTES
+
+    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+        if self._bytes_left > 0:
+            self._check(texts)
+        return self._encode(texts)
+
+    def _check(self, texts: Sequence[str]) -> None:
+        sizes = np.cumsum([len(text.encode()) for text in texts])
+        checked = texts[: int(np.searchsorted(sizes, self._bytes_left)) + 1]
+        self._bytes_left -= int(sizes[-1]) if len(sizes) else 0
+        try:
+            _compare(self._encode, self._reference, checked)
+        except _UnusableError as error:
+            if self._is_forced:
+                raise InputError(f"corpus.tokenizer.backend: fastokens {error}; use auto or tokenizers") from error
+            logger.warning("fastokens %s: encoding with tokenizers instead", error)
+            self._encode, self._bytes_left = self._reference, 0
+
+
+def _fast_encode(backend: tokenizers.Tokenizer) -> Encode:
+    try:
+        fastokens = importlib.import_module("fastokens")
+    except ImportError as error:
+        raise _UnusableError(f"cannot be imported ({error})", is_installed=error.name != "fastokens") from error
+    try:
+        fast: Any = fastokens.Tokenizer.from_json_str(backend.to_str())
+    except ValueError as error:
+        raise _UnusableError(f"cannot read this tokenizer ({error})") from error
+
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        if not texts:
+            return []
+        data, bounds = fast.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+        offsets = np.frombuffer(bounds, "<u8").astype(np.int64)
+        return np.split(np.frombuffer(data, "<u4"), offsets[1:-1])
+
+    return encode
+
+
+def _compare(fast: Encode, reference: Encode, texts: Sequence[str]) -> None:
+    for text, ours, theirs in zip(texts, fast(texts), reference(texts), strict=True):
+        if not np.array_equal(ours, theirs):
+            raise _UnusableError(f"gives other token ids for {text[:60]!r}")
+
+
+def _fuzz_texts(special_tokens: Sequence[str]) -> Iterator[str]:
+    """Short strings over many scripts, spacings and spelled-out special tokens; the same ones every time."""
+    source = random.Random(0)
+    pieces = [*_FUZZ_PIECES, *special_tokens]
+    for _ in range(500):
+        characters = [chr(source.randrange(*source.choice(_FUZZ_ALPHABETS))) for _ in range(source.randrange(1, 40))]
+        characters[source.randrange(len(characters))] += source.choice(pieces)
+        yield "".join(characters)

@@ -1,0 +1,113 @@
+"""The fast encoder is used only where it gives the ids of the reference."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tokenizers as hf_tokenizers
+
+from doremi.corpus import backends
+from doremi.corpus.backends import open_encode, reference_encode
+from doremi.errors import InputError
+
+TEXTS = ["the cat", "", "a <|endoftext|> b", "日本語\n\n  x", "the dog sat"]
+
+
+@pytest.fixture
+def backend(tokenizer_folder):
+    tokenizer = hf_tokenizers.Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@pytest.fixture
+def pretend(backend, monkeypatch):
+    """Puts a stand-in for fastokens in place: the reference in its clothes, with ids changed where ``differs``."""
+
+    def install(differs=lambda text: False, load_error: str | None = None) -> list[str]:
+        seen: list[str] = []
+
+        class Tokenizer:
+            @staticmethod
+            def from_json_str(content):
+                if load_error is not None:
+                    raise ValueError(load_error)
+                return Tokenizer()
+
+            def encode_batch_flat(self, texts, *, add_special_tokens, split_special_tokens):
+                assert (add_special_tokens, split_special_tokens) == (False, True)
+                seen.extend(texts)
+                ids = [i + differs(t) for t, i in zip(texts, reference_encode(backend)(texts), strict=True)]
+                offsets = np.cumsum([0, *map(len, ids)])
+                return np.concatenate(ids).astype("<u4").tobytes(), offsets.astype("<u8").tobytes()
+
+        module = ModuleType("fastokens")
+        module.Tokenizer = Tokenizer
+        monkeypatch.setitem(sys.modules, "fastokens", module)
+        return seen
+
+    return install
+
+
+def as_lists(arrays) -> list[list[int]]:
+    return [array.tolist() for array in arrays]
+
+
+def test_used_where_ids_agree(backend, pretend):
+    seen = pretend()
+    encode = open_encode(backend, "auto")
+    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    assert as_lists(encode([])) == []
+    assert seen[-len(TEXTS) :] == TEXTS
+
+
+def test_not_installed_is_no_reason_to_worry(backend, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "fastokens", None)
+    assert as_lists(open_encode(backend, "auto")(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    with pytest.raises(InputError, match=r"corpus\.tokenizer\.backend: fastokens cannot be imported"):
+        open_encode(backend, "fastokens")
+
+
+def test_falls_back_where_it_cannot_read_the_tokenizer(backend, pretend, caplog):
+    pretend(load_error="unsupported model type: Unigram")
+    assert as_lists(open_encode(backend, "auto")(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    assert "fastokens cannot read this tokenizer (unsupported model type: Unigram): encoding with" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["'LL", "\u200d", "<|endoftext|>"])
+def test_falls_back_where_the_fuzz_set_differs(backend, pretend, caplog, what):
+    pretend(differs=lambda text: what in text)
+    assert as_lists(open_encode(backend, "auto")(["'LL"])) == as_lists(reference_encode(backend)(["'LL"]))
+    assert "fastokens gives other token ids for" in caplog.text
+    with pytest.raises(InputError, match=r"gives other token ids for .*; use auto or tokenizers"):
+        open_encode(backend, "fastokens")
+
+
+def test_falls_back_where_the_first_documents_differ(backend, pretend, caplog):
+    pretend(differs=lambda text: "the dog" in text)
+    encode = open_encode(backend, "auto")
+    assert caplog.text == ""
+    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    assert "fastokens gives other token ids for 'the dog sat': encoding with tokenizers instead" in caplog.text
+    assert as_lists(encode(["the dog"])) == as_lists(reference_encode(backend)(["the dog"]))
+    with pytest.raises(InputError, match="gives other token ids for 'the dog sat'"):
+        open_encode(backend, "fastokens")(TEXTS)
+
+
+def test_only_the_first_documents_are_encoded_twice(backend, pretend, monkeypatch):
+    monkeypatch.setattr(backends, "CHECKED_BYTES", 20)
+    seen = pretend()
+    encode = open_encode(backend, "auto")
+    seen.clear()
+    encode(["x" * 15, "y" * 15, "z"])
+    encode(["after"])
+    assert seen == ["x" * 15, "y" * 15, "x" * 15, "y" * 15, "z", "after"]
+
+
+def test_the_real_one(backend):
+    pytest.importorskip("fastokens")
+    encode = open_encode(backend, "fastokens")
+    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
