@@ -50,9 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--weights", type=Path, default=PACKAGED_WEIGHTS, help="published weights")
-    parser.add_argument(
-        "--rows", type=int, default=150_000, help="sequences to generate; 15 kB of disk each, in all layouts"
-    )
+    parser.add_argument("--rows", type=int, default=150_000, help="sequences, each of 15 kB on disk in all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6, help="at most, for one contestant in one round")
     parser.add_argument("--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of the peers")

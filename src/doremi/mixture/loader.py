@@ -111,9 +111,8 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
     def _next_micro_batch(self) -> dict[str, torch.Tensor]:
         share = self._unfinished or self._begin_batch()
         first = self._taken * self._micro_batch_size
-        chosen = slice(first, first + self._micro_batch_size)
         self._taken += 1  # before the caller gets it: a state saved from then on must not repeat it
-        rows = share.rows._replace(domain_ids=share.rows.domain_ids[chosen], places=share.rows.places[chosen])
+        rows = Gathered(*(array[first : first + self._micro_batch_size] for array in share.rows))
         return to_tensors(rows, documents=self._documents, eos_token_id=self._store.eos_token_id)
 
     @property
