@@ -7,6 +7,8 @@ import sys
 import textwrap
 from collections.abc import Mapping
 
+from doremi.report.escaping import visible
+
 BAR_WIDTH = 40
 
 
@@ -18,17 +20,12 @@ def configure_logging() -> None:
     logging.getLogger("doremi").setLevel(logging.INFO)
 
 
-def printable(name: str) -> str:
-    """A domain name without control characters, which could move the cursor or colour the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
-
-
 def weights_table(weights: Mapping[str, float]) -> str:
     """One line a domain, largest first, with a bar."""
-    width = max(len(printable(name)) for name in weights)
+    width = max(len(visible(name)) for name in weights)
     largest = max(weights.values())
     return "\n".join(
-        f"{printable(name):<{width}}  {weight:8.4f}  {'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
+        f"{visible(name):<{width}}  {weight:8.4f}  {'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
         for name, weight in sorted(weights.items(), key=lambda item: -item[1])
     )
 

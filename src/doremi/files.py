@@ -28,16 +28,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
+        fsync(beside)
         beside.replace(path)
-        _fsync_folder(path.parent)
+        fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

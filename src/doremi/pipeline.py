@@ -13,12 +13,11 @@ from doremi.corpus import TokenStore, prepare
 from doremi.errors import InputError, MissingFileError
 from doremi.recipe import Recipe, RunName
 from doremi.run_directory import RunDirectory
-from doremi.runs import TrainingRun
+from doremi.runs import BASELINE, MAIN, TrainingRun
 from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)
 
-BASELINE, MAIN = "baseline", "main"
 RUNS: tuple[RunName, ...] = ("reference", "proxy", "main")
 
 
@@ -93,36 +92,22 @@ def resolve_weights(spec: str | dict[str, float], store: TokenStore, names: Iter
 
 def train_reference(experiment: Experiment) -> TrainingRun:
     """Step 1: the reference model, on the reference weights."""
-    recipe = experiment.recipe
-    run = TrainingRun(
-        name="reference",
-        folder=experiment.directory.round(1, "reference"),
-        model=recipe.models.reference,
-        training=recipe.training.for_run("reference"),
-        evaluation=recipe.evaluation,
-        names=experiment.names,
-        sampling_weights=experiment.reference_weights,
-        seed=recipe.seed,
-    )
+    folder = experiment.directory.round(1, "reference")
+    run = _training_run(experiment, "reference", folder=folder, sampling_weights=experiment.reference_weights)
     runs.train(run, experiment.store)
     return run
 
 
 def train_proxy(experiment: Experiment) -> DomainWeights:
     """Step 2: the proxy with Group DRO; writes ``weights.json``, the answer."""
-    recipe = experiment.recipe
     reference = train_reference(experiment)
-    run = TrainingRun(
-        name="proxy",
+    run = _training_run(
+        experiment,
+        "proxy",
         folder=experiment.directory.round(1, "proxy"),
-        model=recipe.models.proxy,
-        training=recipe.training.for_run("proxy"),
-        evaluation=recipe.evaluation,
-        names=experiment.names,
         sampling_weights=weights.uniform(experiment.names),
-        seed=recipe.seed,
         reference=reference.folder,
-        reweighting=recipe.reweighting,
+        reweighting=experiment.recipe.reweighting,
     )
     runs.train(run, experiment.store)
     return _write_weights(experiment, run)
@@ -134,11 +119,7 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     A further baseline whose weights are the reference weights is the baseline already, and left out.
     """
     doremi_weights = DomainWeights.from_json(experiment.directory.weights)
-    reference_name = experiment.recipe.weights.reference
-    found = [
-        _comparison(experiment, BASELINE, _weights_name(reference_name), experiment.reference_weights),
-        _comparison(experiment, MAIN, "doremi", doremi_weights),
-    ]
+    found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", doremi_weights)]
     for spec in experiment.recipe.weights.baselines:
         candidate = resolve_weights(spec, experiment.store, experiment.names)
         if dict(candidate) != dict(experiment.reference_weights):
@@ -165,7 +146,7 @@ def train_one(experiment: Experiment, name: str) -> None:
     elif name == "proxy":
         train_proxy(experiment)
     elif name == BASELINE:
-        runs.train(_comparison(experiment, BASELINE, "", experiment.reference_weights).run, experiment.store)
+        runs.train(_baseline(experiment).run, experiment.store)
     elif not experiment.directory.weights.exists():
         raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
     else:
@@ -198,25 +179,33 @@ def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
     return same_model and recipe.training.for_run(first) == recipe.training.for_run(second)
 
 
-def _comparison(experiment: Experiment, name: str, weights_name: str, sampling: DomainWeights) -> Comparison:
-    """The main model on some weights. The baseline is the reference's run where both would be the same."""
+def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> TrainingRun:
+    """A run of one of the recipe's three models; ``settings`` are the rest of `TrainingRun`."""
     recipe = experiment.recipe
-    shared = name == BASELINE and trains_alike(recipe, "reference", "main")
-    folder = (
-        experiment.directory.round(1, "reference")
-        if shared
-        else experiment.directory.run(weights_name or _weights_name(recipe.weights.reference), seed=recipe.seed)
-    )
-    run = TrainingRun(
-        name=name,
-        folder=folder,
-        model=recipe.models.main,
-        training=recipe.training.for_run("main"),
+    return TrainingRun(
+        **{"name": model} | settings,
+        model=getattr(recipe.models, model),
+        training=recipe.training.for_run(model),
         evaluation=recipe.evaluation,
         names=experiment.names,
-        sampling_weights=sampling,
         seed=recipe.seed,
     )
+
+
+def _baseline(experiment: Experiment) -> Comparison:
+    """The main model on the reference weights: the reference's own run where both would be the same."""
+    name = _weights_name(experiment.recipe.weights.reference)
+    shared = trains_alike(experiment.recipe, "reference", "main")
+    folder = experiment.directory.round(1, "reference") if shared else None
+    return _comparison(experiment, BASELINE, name, experiment.reference_weights, folder=folder)
+
+
+def _comparison(
+    experiment: Experiment, name: str, weights_name: str, sampling: DomainWeights, *, folder: Path | None = None
+) -> Comparison:
+    """The main model on some weights, in ``folder`` or in the one named after them."""
+    folder = folder or experiment.directory.run(weights_name, seed=experiment.recipe.seed)
+    run = _training_run(experiment, "main", name=name, folder=folder, sampling_weights=sampling)
     return Comparison(name, weights_name, run)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from doremi import __version__, files, runs
 from doremi.evaluation import comparison, curves, perplexity
 from doremi.evaluation.perplexity import HeldOutSet
+from doremi.runs import BASELINE, MAIN
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 NATS = "held_out.json"
 MAX_TRAJECTORY_POINTS = 500
-BASELINE, MAIN = "baseline", "main"
 
 
 def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -> dict[str, Any]:

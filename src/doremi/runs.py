@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.json"
+BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -119,14 +118,6 @@ def _move_pair(written: Path, target: Path) -> None:
     """Rename ``written`` and its index to ``target``'s two names, so that they outlast a power cut once marked."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".idx", ".bin"):
-        _fsync(written.with_suffix(suffix))
+        files.fsync(written.with_suffix(suffix))
         written.with_suffix(suffix).replace(target.with_suffix(suffix))
-    _fsync(target.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.fsync(target.parent)

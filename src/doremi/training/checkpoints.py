@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -19,8 +18,7 @@ def complete(folder: Path) -> None:
     """Flush every file of a checkpoint to disk, then mark it as complete."""
     sizes = {}
     for path in _files(folder):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        files.fsync(path)
         sizes[str(path.relative_to(folder))] = path.stat().st_size
     files.write_marker(folder, {"sizes": sizes})
 

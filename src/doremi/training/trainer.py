@@ -79,14 +79,14 @@ class DoReMiTrainer(Trainer):
         if objective.needs_losses:
             self._prepare_measuring(model)
         self._measured = False
-        self._tokens_per_step = self._global_batch_size * sequence_length
         num_domains = len(objective.names)
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
         self._token_counts = torch.zeros_like(self._nats_sums)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
-            self.add_callback(TokenProgress(tokens_per_step=self._tokens_per_step))
+            tokens_per_step = self._global_batch_size * sequence_length
+            self.add_callback(TokenProgress(tokens_per_step=tokens_per_step, description=args.run_name or "train"))
 
     @property
     def _global_batch_size(self) -> int:
@@ -235,9 +235,8 @@ class DoReMiTrainer(Trainer):
             self._nats_sums.zero_()
             self._token_counts.zero_()
             logs.update(self.objective.metrics())
-        self.state.epoch = self.state.global_step / max(
-            self.state.max_steps, 1
-        )  # share of the run, also after a resume
+        # the share of the run that is over; transformers' own counts from the last resume
+        self.state.epoch = self.state.global_step / max(self.state.max_steps, 1)
         super().log(logs, start_time)
 
     # ---- checkpoints ----
