@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)
 
+WeightsSpec = str | dict[str, float]  # natural, uniform, a JSON file, or a mapping
 RUNS: tuple[RunName, ...] = ("reference", "proxy", "main")
 
 
@@ -69,22 +70,22 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     return experiment
 
 
-def resolve_weights(spec: str | dict[str, float], store: TokenStore, names: Iterable[str]) -> DomainWeights:
+def resolve_weights(spec: WeightsSpec, store: TokenStore, names: Sequence[str]) -> DomainWeights:
     """Weights of a recipe: ``natural`` or ``uniform`` over ``names``, a mapping, or a JSON file.
 
     Returns them in the corpus' order of domains, without those of weight 0.
 
     Raises:
-        InputError: no such rule or file, or a domain that the corpus does not have.
+        InputError: no such rule or file, or a domain that is not one of ``names``.
     """
     if spec == "natural":
         found = weights.natural({name: store.num_tokens(name) for name in names})
     elif spec == "uniform":
         found = weights.uniform(names)
     elif isinstance(spec, dict):
-        found = DomainWeights(spec, source="weights.reference").restricted_to(store.names, source="weights.reference")
+        found = DomainWeights(spec, source="weights.reference").restricted_to(names, source="weights.reference")
     elif Path(spec).is_file():
-        found = DomainWeights.from_json(spec).restricted_to(store.names, source=spec)
+        found = DomainWeights.from_json(spec).restricted_to(names, source=spec)
     else:
         raise MissingFileError(f"weights: {spec!r} is neither natural, nor uniform, nor a file")
     return DomainWeights({name: found[name] for name in store.names if found.get(name, 0) > 0})
@@ -123,7 +124,7 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     for spec in experiment.recipe.weights.baselines:
         candidate = resolve_weights(spec, experiment.store, experiment.names)
         if dict(candidate) != dict(experiment.reference_weights):
-            found.append(_comparison(experiment, _weights_name(spec), _weights_name(spec), candidate))
+            found.append(_comparison(experiment, weights_name(spec), weights_name(spec), candidate))
     return found
 
 
@@ -139,8 +140,11 @@ def train_one(experiment: Experiment, name: str) -> None:
     """``doremi train --run NAME``: one run and what it depends on.
 
     Raises:
-        InputError: the main model was asked for before there are weights to train it on.
+        InputError: there is no such run, or it needs weights that the proxy has not given yet.
     """
+    known = ["reference", "proxy", BASELINE, MAIN, *map(weights_name, experiment.recipe.weights.baselines)]
+    if name not in known:
+        raise InputError(f"no run {name!r}; there are {', '.join(known)}")
     if name == "reference":
         train_reference(experiment)
     elif name == "proxy":
@@ -194,7 +198,7 @@ def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> Tr
 
 def _baseline(experiment: Experiment) -> Comparison:
     """The main model on the reference weights: the reference's own run where both would be the same."""
-    name = _weights_name(experiment.recipe.weights.reference)
+    name = weights_name(experiment.recipe.weights.reference)
     shared = trains_alike(experiment.recipe, "reference", "main")
     folder = experiment.directory.round(1, "reference") if shared else None
     return _comparison(experiment, BASELINE, name, experiment.reference_weights, folder=folder)
@@ -209,7 +213,7 @@ def _comparison(
     return Comparison(name, weights_name, run)
 
 
-def _weights_name(spec: str | dict[str, float]) -> str:
+def weights_name(spec: WeightsSpec) -> str:
     """``natural`` for the rule, the stem for a file, ``reference`` for a mapping."""
     return "reference" if isinstance(spec, dict) else Path(spec).stem
 
@@ -244,6 +248,18 @@ def _check_settings(recipe: Recipe) -> None:
         arguments.check(recipe.training.for_run(run))
 
 
+def _check_baselines(experiment: Experiment) -> None:
+    """Every further baseline can be resolved, and has a name (and so a folder and a column) of its own."""
+    reference = experiment.recipe.weights.reference
+    taken = {"reference", "proxy", BASELINE, MAIN, "doremi", weights_name(reference)}
+    for spec in experiment.recipe.weights.baselines:
+        resolve_weights(spec, experiment.store, experiment.names)
+        name = weights_name(spec)
+        if name in taken and spec != reference:
+            raise InputError(f"weights.baselines: {spec}: the name {name!r} is taken by another run; rename the file")
+        taken.add(name)
+
+
 def _check(experiment: Experiment) -> None:
     """What can be known before hours of training."""
     from doremi.training import models
@@ -254,8 +270,7 @@ def _check(experiment: Experiment) -> None:
             f"the experiment has one domain, {names[0]!r}; weights need at least two. Check `domain` or `domain_field` "
             "of the inputs, and weights.reference"
         )
-    for spec in recipe.weights.baselines:
-        resolve_weights(spec, experiment.store, names)
+    _check_baselines(experiment)
     for run in RUNS:
         training = recipe.training.for_run(run)
         models.configure(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from doremi.errors import InputError
-from doremi.recipe import ModelConfig, Recipe, RunName, TrainingConfig
+from doremi.pipeline import RUNS, WeightsSpec, resolve_weights, trains_alike, weights_name
+from doremi.recipe import Recipe, RunName
+from doremi.report.escaping import visible
 from doremi.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -29,32 +31,42 @@ class ModelSize:
         return 2 * self.num_matmul_parameters + 4 * self.num_layers * self.hidden_size * sequence_length
 
 
+class _Stage(NamedTuple):
+    label: str
+    model: RunName
+    weights: WeightsSpec | None  # what it samples with; None: not known before the proxy is trained
+
+
 def describe(recipe: Recipe, out: Path) -> str:
     """The stages of the recipe and, for each: tokens, parameters, FLOPs, and epochs of each domain."""
     store = _prepared_store(recipe, out)
+    vocab_size = store.vocab_size if store else _vocab_size(recipe)
+    sizes = {name: measure(recipe, name, vocab_size=vocab_size) for name in RUNS}
     lines = ["Stages", _prepare_line(recipe, store)]
-    sizes = {name: measure(getattr(recipe.models, name), recipe, name) for name in ("reference", "proxy", "main")}
-    for label, run in _stage_runs(recipe):
-        training, size = recipe.training.for_run(run), sizes[run]
+    for stage in _stages(recipe, out):
+        training, size = recipe.training.for_run(stage.model), sizes[stage.model]
         tokens = training.steps * training.global_batch_size * training.sequence_length
         flops = 3 * size.forward_flops_per_token(training.sequence_length) * tokens
-        if run == "proxy":
+        if stage.model == "proxy":
             flops += sizes["reference"].forward_flops_per_token(training.sequence_length) * tokens
-        lines.append(f"  {label:<22} {tokens:>16,} tokens  {size.num_parameters:>14,} parameters  {flops:9.2e} FLOPs")
-        lines.extend(_epochs_lines(recipe, run, training, store))
+        lines.append(
+            f"  {stage.label:<31} {tokens:>16,} tokens {size.num_parameters:>14,} parameters {flops:9.2e} FLOPs"
+        )
+        if store is not None:
+            lines.append(f"    epochs: {_epochs_line(recipe, stage, tokens, store)}")
     return "\n".join(lines)
 
 
-def measure(config: ModelConfig, recipe: Recipe, run: RunName) -> ModelSize:
-    """Sizes of a model, built without memory on torch's meta device."""
+def measure(recipe: Recipe, run: RunName, *, vocab_size: int) -> ModelSize:
+    """Sizes of one of the recipe's models, built without memory on torch's meta device."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from doremi.training import models
 
     hf_config = models.configure(
-        config,
-        vocab_size=recipe.corpus.tokenizer.vocab_size,
+        getattr(recipe.models, run),
+        vocab_size=vocab_size,
         eos_token_id=0,
         sequence_length=recipe.training.for_run(run).sequence_length,
     )
@@ -77,41 +89,42 @@ def epochs(weights: Mapping[str, float], num_tokens: int, store: TokenStore) -> 
     return {name: weight * num_tokens / store.num_tokens(name) for name, weight in weights.items()}
 
 
-def _stage_runs(recipe: Recipe) -> list[tuple[str, RunName]]:
-    runs: list[tuple[str, RunName]] = [
-        ("train reference", "reference"),
-        ("train proxy", "proxy"),
-        ("train main", "main"),
+def _stages(recipe: Recipe, out: Path) -> list[_Stage]:
+    reference, answer = recipe.weights.reference, RunDirectory(out).weights
+    shared = trains_alike(recipe, "reference", "main")
+    stages = [
+        _Stage("train reference (and baseline)" if shared else "train reference", "reference", reference),
+        _Stage("train proxy", "proxy", "uniform"),
+        _Stage("train main", "main", str(answer) if answer.exists() else None),
     ]
-    from doremi.pipeline import trains_alike
+    if not shared:
+        stages.append(_Stage("train baseline", "main", reference))
+    return [*stages, *(_Stage(f"train {weights_name(spec)}", "main", spec) for spec in recipe.weights.baselines)]
 
-    if trains_alike(recipe, "reference", "main"):
-        runs[0] = ("train reference=baseline"[:22], "reference")
-    else:
-        runs.append(("train baseline", "main"))
-    return [*runs, *((f"train {Path(spec).stem}", "main") for spec in recipe.weights.baselines)]
+
+def _vocab_size(recipe: Recipe) -> int:
+    from doremi.corpus import tokenizers
+
+    config = recipe.corpus.tokenizer
+    if config.path is None:
+        return config.vocab_size
+    return tokenizers.load(config.path, eos_token=config.eos_token).entry.vocab_size
 
 
 def _prepare_line(recipe: Recipe, store: TokenStore | None) -> str:
     if store is None:
         inputs = ", ".join(item.path or item.reader or "" for item in recipe.corpus.inputs)
-        return f"  prepare corpus         {inputs}: tokens and epochs are known once `doremi prepare` has run"
+        return f"  prepare corpus                  {inputs}: tokens and epochs are known once `doremi prepare` has run"
     total = sum(store.num_tokens(name) for name in store.names)
-    return f"  prepare corpus         {total:>16,} tokens in {len(store.names)} domains (done)"
+    return f"  prepare corpus                  {total:>16,} tokens in {len(store.names)} domains (done)"
 
 
-def _epochs_lines(recipe: Recipe, run: RunName, training: TrainingConfig, store: TokenStore | None) -> Iterator[str]:
-    if store is None:
-        return
-    from doremi import weights
-    from doremi.pipeline import resolve_weights
-
+def _epochs_line(recipe: Recipe, stage: _Stage, tokens: int, store: TokenStore) -> str:
+    if stage.weights is None:
+        return "known once the proxy has given the weights"
     reference = resolve_weights(recipe.weights.reference, store, store.names)
-    drawn = weights.uniform(reference.names) if run == "proxy" else reference
-    tokens = training.steps * training.global_batch_size * training.sequence_length
-    what = "uniform sampling" if run == "proxy" else "reference weights"
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in epochs(drawn, tokens, store).items())
-    yield f"    epochs with {what}: {shown}"
+    drawn = resolve_weights(stage.weights, store, reference.names)
+    return ", ".join(f"{visible(name)} {value:.2f}" for name, value in epochs(drawn, tokens, store).items())
 
 
 def _prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:

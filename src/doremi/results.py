@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from doremi import __version__, files, runs
+from doremi.errors import InputError
 from doremi.evaluation import comparison, curves, perplexity
 from doremi.evaluation.perplexity import HeldOutSet
 from doremi.runs import BASELINE, MAIN
@@ -96,7 +97,8 @@ def trajectory(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> di
 def _score(experiment: Experiment, item: Comparison, held_out: HeldOutSet) -> dict[str, float]:
     """Nats per token by domain; kept beside the model, since scoring a large one takes a while."""
     marker = files.read_marker(item.run.folder)
-    assert marker is not None, f"{item.name} is not trained yet"
+    if marker is None:
+        raise InputError(f"{item.name} is not trained yet ({item.run.folder}); `doremi run` trains what is missing")
     path = item.run.folder / NATS
     if path.exists() and (known := files.read_json(path))["digest"] == marker["digest"]:
         return {name: known["nats"][name] for name in held_out.names}

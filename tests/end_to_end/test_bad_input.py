@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from doremi import DomainWeights
 from doremi.cli import main
 
 
@@ -100,3 +102,72 @@ def test_dry_run_prints_the_stages_and_runs_nothing(tmp_path, capsys, recipe):
 def test_help_lists_every_key_of_a_recipe(capsys):
     assert main(["run", "--help-recipe"]) == 0
     assert "reweighting.smoothing = 0.001" in capsys.readouterr().out
+
+
+def test_an_unknown_run_lists_those_that_exist(tmp_path, capsys, recipe):
+    code, stderr = run(capsys, "train", recipe, "--run", "mian", "--out", tmp_path / "out")
+    assert code == 2
+    assert "no run 'mian'; there are reference, proxy, baseline, main, uniform" in stderr
+
+
+def test_evaluating_what_is_not_trained_yet(tmp_path, capsys, recipe):
+    out = tmp_path / "out"
+    assert run(capsys, "prepare", recipe, "--out", out)[0] == 0
+    DomainWeights({"prose": 1, "code": 1, "junk": 1}).to_json(out / "weights.json")
+    code, stderr = run(capsys, "evaluate", recipe, "--out", out)
+    assert code == 2
+    assert "baseline is not trained yet" in stderr
+
+
+@pytest.mark.parametrize("name", ["main", "doremi", "natural", "baseline"])
+def test_a_baseline_file_must_not_take_the_name_of_another_run(tmp_path, capsys, recipe, name):
+    DomainWeights({"prose": 1, "code": 2, "junk": 1}).to_json(tmp_path / f"{name}.json")
+    code, stderr = run(
+        capsys, "run", recipe, "--out", tmp_path / "out", *overrides(f"weights.baselines=[{tmp_path}/{name}.json]")
+    )
+    assert code == 2
+    assert f"{name}.json: the name {name!r} is taken" in stderr
+    assert not (tmp_path / "out" / "rounds").exists()
+
+
+def test_a_baseline_may_not_weigh_a_domain_that_the_experiment_leaves_out(tmp_path, capsys, recipe):
+    DomainWeights({"prose": 1, "code": 2, "junk": 1}).to_json(tmp_path / "all.json")
+    settings = overrides("weights.reference={prose: 1, code: 1}", f"weights.baselines=[{tmp_path}/all.json]")
+    code, stderr = run(capsys, "run", recipe, "--out", tmp_path / "out", *settings)
+    assert code == 2
+    assert "'junk'; it has 'code', 'prose'" in stderr
+    assert not (tmp_path / "out" / "rounds").exists()
+
+
+def test_dry_run_gives_each_run_the_epochs_of_its_own_weights(tmp_path, capsys, recipe):
+    """Once the corpus is prepared: epochs = weight · tokens drawn / tokens of the domain; main's are not known yet."""
+    out = tmp_path / "out"
+    assert main(["prepare", str(recipe), "--out", str(out)]) == 0
+    tokens = {d["name"]: sum(s["tokens"] for s in d["train"]) for d in domains_of(out)}
+    capsys.readouterr()
+    assert main(["run", str(recipe), "--out", str(out), "--dry-run"]) == 0
+    stages = capsys.readouterr().out.split("Stages")[1]
+    reference, proxy, main_run, uniform = (
+        stages.split(f"train {n}")[1] for n in ("reference", "proxy", "main", "uniform")
+    )
+    natural = 5760 / sum(tokens.values())
+    assert f"code {natural:.2f}" in reference.splitlines()[1]
+    for stage in (proxy, uniform):
+        assert f"code {5760 / 3 / tokens['code']:.2f}" in stage.splitlines()[1]
+    assert "known once the proxy" in main_run.splitlines()[1]
+
+
+def test_dry_run_counts_the_vocabulary_of_a_loaded_tokenizer(tmp_path, capsys, recipe):
+    assert main(["prepare", str(recipe), "--out", str(tmp_path / "first")]) == 0
+    tokenizer = tmp_path / "first" / "corpus" / "tokenizer"
+    parameters = []
+    for setting in ("vocab_size: 300", f"path: {tokenizer}"):
+        capsys.readouterr()
+        plan = ["run", str(recipe), "--out", str(tmp_path / "out"), "--dry-run"]
+        assert main([*plan, "--set", f"corpus.tokenizer={{{setting}}}"]) == 0
+        parameters.append(re.findall(r"([\d,]+) parameters", capsys.readouterr().out))
+    assert parameters[0] == parameters[1]
+
+
+def domains_of(out):
+    return json.loads((out / "corpus" / "manifest.json").read_text())["domains"]
