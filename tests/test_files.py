@@ -20,6 +20,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_a_file_is_replaced_not_rewritten(tmp_path):
+    """Whoever has the old file open goes on reading the old content, whole."""
+    files.write_text(tmp_path / "x", "old")
+    with (tmp_path / "x").open() as reader:
+        files.write_text(tmp_path / "x", "new, and longer")
+        assert reader.read() == "old"
+    assert (tmp_path / "x").read_text() == "new, and longer"
+
+
 def test_nan_is_not_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "x.json", {"a": float("nan")})

@@ -31,6 +31,10 @@ def test_everything_a_user_gets(tmp_path, recipe):
     check_models_load(out, results)
     check_epochs(out, results)
 
+    drawn = files.read_marker(out / "rounds/01/proxy")["epochs"]
+    for name, domain in results["domains"].items():  # the proxy samples uniformly: 60 of its 180 rows from each
+        assert drawn[name] == pytest.approx(60 / (domain["tokens"] // 32))
+
     before = files.digest_file(out / "weights.json")
     code, _, stderr = doremi("run", recipe, "--out", out)
     assert code == 0

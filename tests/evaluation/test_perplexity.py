@@ -94,6 +94,15 @@ def test_the_cap_is_the_same_for_all_domains_and_cuts_the_last_document():
     assert max(others) > 3  # from all over the domain, not its first three documents
 
 
+def test_dropout_is_off_while_a_model_in_training_is_scored():
+    model = tiny_model(dtype=torch.float32, attention_dropout=0.5)
+    store = HeldOutStore({"x": random_documents([20, 20])})
+    held_out = perplexity.collect(store, ["x"], sequence_length=6, max_tokens_per_domain=None)
+    in_training = perplexity.nats_per_token(model.train(), held_out, batch_size=4)
+    in_evaluation = perplexity.nats_per_token(model.eval(), held_out, batch_size=4)
+    np.testing.assert_array_equal(in_training, in_evaluation)
+
+
 def test_bits_per_byte():
     store = HeldOutStore({"x": random_documents([8, 8]), "ids only": random_documents([8])}, num_bytes={"x": 64})
     held_out = perplexity.collect(store, ["x", "ids only"], sequence_length=6, max_tokens_per_domain=None)

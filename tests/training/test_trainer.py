@@ -132,9 +132,14 @@ def test_a_half_written_or_truncated_newest_checkpoint_is_passed_over(tmp_path, 
 def test_rotation_keeps_the_newest_complete_ones(tmp_path):
     train(tmp_path, steps=20, save_total_limit=2)
     assert [step for step, _ in checkpoints.steps(tmp_path)] == [15, 20]
+    checkpoints.rotate(tmp_path, keep=2)
+    assert [step for step, _ in checkpoints.steps(tmp_path)] == [15, 20]
     (tmp_path / "checkpoint-20" / files.MARKER).unlink()
     checkpoints.rotate(tmp_path, keep=1)
     assert [step for step, _ in checkpoints.steps(tmp_path)] == [15, 20]  # 15 is the only complete one
+    checkpoints.complete(tmp_path / "checkpoint-20")
+    checkpoints.rotate(tmp_path, keep=1)
+    assert [step for step, _ in checkpoints.steps(tmp_path)] == [20]
 
 
 def test_non_finite_gradient_stops_before_the_optimizer_step(tmp_path):
