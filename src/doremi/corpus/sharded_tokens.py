@@ -18,20 +18,28 @@ class ShardedTokens:
         self._folder, self._shards, self._dtype = folder, shards, dtype
         self._bounds = np.cumsum([0, *(shard.tokens for shard in shards)])  # shard s is [bounds[s], bounds[s + 1])
         self._maps: dict[int, np.ndarray] = {}
+        self._views: dict[tuple[int, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
 
     def windows(self, starts: np.ndarray, length: int) -> np.ndarray:
         """tokens[n, length] from each of ``starts`` (int[n], within the array); what lies beyond the end is 0."""
+        if not len(starts):
+            return np.zeros((0, length), indexed.little_endian(self._dtype))
+        first, last = int(starts.min()), int(starts.max())
+        shard = self._shard_of(first)
+        if last + length <= self._bounds[shard + 1]:  # one shard holds them all: one gather, straight from its map
+            return self._windows_of(shard, length)[starts - self._bounds[shard]]
+        return self._windows_of_many(starts, length)
+
+    def _windows_of_many(self, starts: np.ndarray, length: int) -> np.ndarray:
         out = np.zeros((len(starts), length), indexed.little_endian(self._dtype))
         shard_of = np.searchsorted(self._bounds, starts, side="right") - 1
         whole = starts + length <= self._bounds[shard_of + 1]
-        for shard in np.unique(shard_of[whole]):
+        for shard in np.unique(shard_of[whole]).tolist():
             chosen = np.flatnonzero(whole & (shard_of == shard))
-            # Row w of this view is the shard from token w on: the gather copies each row once, from the map.
-            view = np.lib.stride_tricks.sliding_window_view(self._map(shard), length)
-            out[chosen] = view[starts[chosen] - self._bounds[shard]]
+            out[chosen] = self._windows_of(shard, length)[starts[chosen] - self._bounds[shard]]
         for row in np.flatnonzero(~whole):
             piece = self.slice(int(starts[row]), min(int(starts[row]) + length, len(self)))
             out[row, : len(piece)] = piece
@@ -39,7 +47,7 @@ class ShardedTokens:
 
     def slice(self, start: int, stop: int) -> np.ndarray:
         """tokens[start:stop]; a view of the map where it lies in one shard."""
-        first = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        first = self._shard_of(start)
         last = int(np.searchsorted(self._bounds, stop, side="left")) - 1
         pieces = [
             self._map(shard)[max(start - self._bounds[shard], 0) : stop - self._bounds[shard]]
@@ -53,6 +61,16 @@ class ShardedTokens:
             indexed.read_lengths(self._folder / f"{shard.file}.idx", dtype=self._dtype) for shard in self._shards
         ]
         return np.concatenate([np.empty(0, np.int64), *lengths])
+
+    def _shard_of(self, token: int) -> int:
+        return int(np.searchsorted(self._bounds, token, side="right")) - 1
+
+    def _windows_of(self, shard: int, length: int) -> np.ndarray:
+        """View[tokens - length + 1, length] of a shard; row w begins at token w, so that a gather copies it once."""
+        key = (shard, length)
+        if key not in self._views:  # making the view takes as long as reading ten rows through it
+            self._views[key] = np.lib.stride_tricks.sliding_window_view(self._map(shard), length)
+        return self._views[key]
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
