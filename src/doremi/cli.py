@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_stages(verbs)
+    _add_loader(verbs)
     _add_report(verbs)
     _add_weights(verbs)
     return parser
@@ -110,6 +112,25 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_loader(verbs: argparse._SubParsersAction) -> None:
+    group = verbs.add_parser("loader", help="look at what will be drawn", description="Look at what will be drawn.")
+    kinds = group.add_subparsers(dest="loader_verb", metavar="VERB", required=True)
+    inspect = kinds.add_parser(
+        "inspect",
+        help="rows of each domain against the weights, epochs, first rows",
+        description="Works out what the loader of one run will draw, without reading a token: rows of each domain "
+        "against its weight, epochs, domains that are repeated too often, and the first rows.",
+    )
+    inspect.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
+    inspect.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: those of the run)")
+    inspect.add_argument(
+        "--run", dest="run_name", default="reference", metavar="NAME", help="as in `doremi train` (default: reference)"
+    )
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_recipe_flags(inspect)
+    inspect.set_defaults(action=_run_stage, stage=_inspect_loader)
+
+
 def _add_report(verbs: argparse._SubParsersAction) -> None:
     report = verbs.add_parser("report", help="write report.html of finished runs", description="Write report.html.")
     report.add_argument("directories", metavar="RUN_DIR", type=Path, nargs="+", help="run directory")
@@ -166,6 +187,13 @@ def _train(experiment: Experiment, options: argparse.Namespace) -> None:
     from doremi import pipeline
 
     pipeline.train_one(experiment, options.run_name)
+
+
+def _inspect_loader(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi import pipeline
+
+    told = pipeline.forecast_run(experiment, options.run_name, num_steps=options.steps)
+    print(json.dumps(told.to_dict(), indent=1) if options.json else console.forecast_table(told))
 
 
 def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:

@@ -6,8 +6,12 @@ import logging
 import sys
 import textwrap
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from doremi.report.escaping import visible
+
+if TYPE_CHECKING:
+    from doremi.mixture.inspect import MixtureForecast
 
 BAR_WIDTH = 40
 
@@ -28,6 +32,29 @@ def weights_table(weights: Mapping[str, float]) -> str:
         f"{visible(name):<{width}}  {weight:8.4f}  {'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
         for name, weight in sorted(weights.items(), key=lambda item: -item[1])
     )
+
+
+def forecast_table(forecast: MixtureForecast) -> str:
+    """What the loader will draw, one line a domain, with the domains that are repeated too often below."""
+    width = max(6, *(len(visible(domain.name)) for domain in forecast.domains))
+    lines = [
+        f"{forecast.num_rows:,} rows in {forecast.num_steps:,} steps",
+        f"{'domain':<{width}}  {'weight':>8}  {'asked':>13}  {'drawn':>11}  {'available':>11}  {'epochs':>8}",
+    ]
+    for domain in forecast.domains:
+        lines.append(
+            f"{visible(domain.name):<{width}}  {domain.weight:8.4f}  {domain.expected_rows:13,.1f}  "
+            f"{domain.drawn_rows:11,}  {domain.available_rows:11,}  {domain.epochs:8.2f}"
+        )
+    rows = ", ".join(f"{visible(name)} {row}" for name, row in forecast.first_rows)
+    lines.append(f"first rows: {rows}")
+    if forecast.repeated:
+        names = ", ".join(map(visible, forecast.repeated))
+        lines.append(
+            f"beyond {forecast.max_epochs:g} epochs: {names}. Repeated text is worth less than new text: lower the "
+            "weight, add data, train for fewer steps, or set training.on_max_epochs: renormalise"
+        )
+    return "\n".join(lines)
 
 
 def recipe_help() -> str:

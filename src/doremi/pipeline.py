@@ -11,6 +11,7 @@ from typing import Any
 from doremi import files, runs, weights
 from doremi.corpus import TokenStore, prepare
 from doremi.errors import InputError, MissingFileError
+from doremi.mixture.inspect import MixtureForecast, forecast
 from doremi.recipe import Recipe, RunName
 from doremi.run_directory import RunDirectory
 from doremi.runs import BASELINE, MAIN, TrainingRun
@@ -93,23 +94,15 @@ def resolve_weights(spec: WeightsSpec, store: TokenStore, names: Sequence[str]) 
 
 def train_reference(experiment: Experiment) -> TrainingRun:
     """Step 1: the reference model, on the reference weights."""
-    folder = experiment.directory.round(1, "reference")
-    run = _training_run(experiment, "reference", folder=folder, sampling_weights=experiment.reference_weights)
+    run = _reference_run(experiment)
     runs.train(run, experiment.store)
     return run
 
 
 def train_proxy(experiment: Experiment) -> DomainWeights:
     """Step 2: the proxy with Group DRO; writes ``weights.json``, the answer."""
-    reference = train_reference(experiment)
-    run = _training_run(
-        experiment,
-        "proxy",
-        folder=experiment.directory.round(1, "proxy"),
-        sampling_weights=weights.uniform(experiment.names),
-        reference=reference.folder,
-        reweighting=experiment.recipe.reweighting,
-    )
+    train_reference(experiment)
+    run = _proxy_run(experiment)
     runs.train(run, experiment.store)
     return _write_weights(experiment, run)
 
@@ -128,16 +121,14 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     return found
 
 
-def train_comparisons(experiment: Experiment, only: str | None = None) -> list[Comparison]:
-    """Step 3: the main model on each of the weights; with ``only``, just the run of that name."""
-    found = [item for item in comparisons(experiment) if only in (None, item.name)]
-    for item in found:
+def train_comparisons(experiment: Experiment) -> None:
+    """Step 3: the main model on each of the weights."""
+    for item in comparisons(experiment):
         runs.train(item.run, experiment.store)
-    return found
 
 
-def train_one(experiment: Experiment, name: str) -> None:
-    """``doremi train --run NAME``: one run and what it depends on.
+def find_run(experiment: Experiment, name: str) -> TrainingRun:
+    """The run of that name, trained or not.
 
     Raises:
         InputError: there is no such run, or it needs weights that the proxy has not given yet.
@@ -146,15 +137,37 @@ def train_one(experiment: Experiment, name: str) -> None:
     if name not in known:
         raise InputError(f"no run {name!r}; there are {', '.join(known)}")
     if name == "reference":
-        train_reference(experiment)
-    elif name == "proxy":
-        train_proxy(experiment)
-    elif name == BASELINE:
-        runs.train(_baseline(experiment).run, experiment.store)
-    elif not experiment.directory.weights.exists():
+        return _reference_run(experiment)
+    if name == "proxy":
+        return _proxy_run(experiment)
+    if name == BASELINE:
+        return _baseline(experiment).run
+    if not experiment.directory.weights.exists():
         raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
+    # a further baseline that equals the reference weights is the baseline
+    return next((item.run for item in comparisons(experiment) if item.name == name), _baseline(experiment).run)
+
+
+def train_one(experiment: Experiment, name: str) -> None:
+    """``doremi train --run NAME``: one run and what it depends on; raises what `find_run` does."""
+    run = find_run(experiment, name)
+    if name == "proxy":
+        train_proxy(experiment)
     else:
-        train_comparisons(experiment, only=name)
+        runs.train(run, experiment.store)
+
+
+def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = None) -> MixtureForecast:
+    """What the loader of a run will draw in its first steps (default: in all of them); raises what `find_run` does."""
+    run = find_run(experiment, name)
+    schedule = run.training.mixture().schedule(
+        experiment.store,
+        run.names,
+        weights=run.sampling_weights,
+        global_batch_size=run.training.global_batch_size,
+        seed=run.seed,
+    )
+    return forecast(schedule, num_steps=run.training.steps if num_steps is None else num_steps)
 
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:
@@ -193,6 +206,22 @@ def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> Tr
         evaluation=recipe.evaluation,
         names=experiment.names,
         seed=recipe.seed,
+    )
+
+
+def _reference_run(experiment: Experiment) -> TrainingRun:
+    folder = experiment.directory.round(1, "reference")
+    return _training_run(experiment, "reference", folder=folder, sampling_weights=experiment.reference_weights)
+
+
+def _proxy_run(experiment: Experiment) -> TrainingRun:
+    return _training_run(
+        experiment,
+        "proxy",
+        folder=experiment.directory.round(1, "proxy"),
+        sampling_weights=weights.uniform(experiment.names),
+        reference=experiment.directory.round(1, "reference"),
+        reweighting=experiment.recipe.reweighting,
     )
 
 

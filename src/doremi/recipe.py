@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from doremi import files
 from doremi.errors import InputError, MissingFileError
+from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
 
 RunName = Literal["reference", "proxy", "main"]
 
@@ -205,6 +206,28 @@ class TrainingConfig(Section):
     sampling: Literal["balanced", "iid"] = Field(
         "balanced", description="balanced: error-diffused counts per batch; iid: independent draws, as in the paper"
     )
+    row_order: Literal["shuffle", "block_shuffle"] = Field(
+        "shuffle",
+        description="order of a domain's rows in each epoch. shuffle: any row anywhere; block_shuffle: blocks of 256 "
+        "rows in random order, mixed 64 at a time, for storage where random reads are slow",
+    )
+    documents: Literal["joined", "separate"] = Field(
+        "joined",
+        description="joined: attention sees the whole row; separate: positions restart at EOS and attention stays "
+        "within a document",
+    )
+    reading: Literal["on_demand", "ahead"] = Field(
+        "on_demand",
+        description="ahead: a background thread reads the rows of the next batch. The result does not depend on it",
+    )
+    max_epochs: float = Field(
+        4.0, gt=0, description="epochs of a domain beyond which repeated text is worth less than new text"
+    )
+    on_max_epochs: Literal["warn", "error", "renormalise"] = Field(
+        "warn",
+        description="what happens there. warn: once a domain, and go on; error: stop the run; renormalise: the domain "
+        "gets weight 0 and the others are scaled up",
+    )
     eval_steps: int = Field(100, ge=1, description="steps between evaluations on held-out text")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
     logging_steps: int = Field(20, ge=1, description="steps between log lines")
@@ -221,6 +244,17 @@ class TrainingConfig(Section):
         """The settings of one run, its overrides applied and validated."""
         settings = self.model_dump(exclude={"overrides"}) | self.overrides.get(run, {})
         return TrainingConfig.model_validate(settings)
+
+    def mixture(self) -> MixtureSettings:
+        """How batches are read, for `doremi.mixture`."""
+        return MixtureSettings(
+            sequence_length=self.sequence_length,
+            mode=self.sampling,
+            row_order=BlockShuffle() if self.row_order == "block_shuffle" else Shuffle(),
+            repetition=RepetitionLimit(self.max_epochs, self.on_max_epochs),
+            documents=self.documents,
+            reading=self.reading,
+        )
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> TrainingConfig:

@@ -14,7 +14,13 @@ from doremi.errors import InputError
 from doremi.recipe import Recipe
 
 # may change between calls: finished stages stay valid
-FREE_KEYS = ("weights.baselines", "training.num_threads", "corpus.num_workers", "corpus.tokenizer.backend")
+FREE_KEYS = (
+    "weights.baselines",
+    "training.num_threads",
+    "training.reading",
+    "corpus.num_workers",
+    "corpus.tokenizer.backend",
+)
 
 
 @dataclass(frozen=True)

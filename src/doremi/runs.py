@@ -43,7 +43,7 @@ class TrainingRun:
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
-        training = self.training.model_dump(mode="json", exclude={"num_threads", "overrides"})
+        training = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
         reference = files.read_marker(self.reference) if self.reference else None
         return files.digest_json(
             {
@@ -135,8 +135,7 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         objective=objective,
         corpus=store,
         sampling_weights=run.sampling_weights,
-        sequence_length=run.training.sequence_length,
-        sampling=run.training.sampling,
+        mixture=run.training.mixture(),
         allow_absent_domains=run.reweighting is not None and run.reweighting.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
         callbacks=[curve],

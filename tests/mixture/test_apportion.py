@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import doremi
 from doremi.mixture.apportion import MAX_BATCH_SIZE, ONE, apportion, move_stranded_credits, to_fixed_point
+
+PUBLISHED = Path(doremi.__file__).parent / "data" / "published_weights.json"
 
 
 def harmonic_bound(k):
@@ -115,7 +118,7 @@ def test_the_harmonic_adversary_reaches_the_bound(k):
 
 def test_published_weights_stay_within_one_row_over_a_million_draws():
     """The weights that the upstream project published for its 120M reference, at its batch size."""
-    published = json.loads((Path(__file__).parent / "upstream_120m_weights.json").read_text())
+    published = json.loads(PUBLISHED.read_text())["upstream-120m"]["weights"]
     wanted = np.array(list(published.values()))
     wanted /= wanted.sum()
     weights, credits, delivered = to_fixed_point(wanted), np.zeros(22, np.int64), np.zeros(22, np.int64)

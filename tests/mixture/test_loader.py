@@ -52,11 +52,12 @@ def test_a_micro_batch_holds_the_rows_that_the_schedule_says():
     batches = take(make_loader(), 12)
     assert [pair for batch in batches for pair in origins(batch)] == expected_pairs(2)
     for batch in batches:
-        assert set(batch) == {"input_ids", "labels", "domain_ids"}
+        assert set(batch) == {"input_ids", "labels", "domain_ids", "rows"}
         assert {name: (t.dtype, tuple(t.shape)) for name, t in batch.items()} == {
             "input_ids": (torch.int64, (4, 12)), "labels": (torch.int64, (4, 12)), "domain_ids": (torch.int64, (4,)),
+            "rows": (torch.int64, (4,)),
         }  # fmt: skip
-        assert batch["domain_ids"].tolist() == [domain for domain, _ in origins(batch)]
+        assert list(zip(batch["domain_ids"].tolist(), batch["rows"].tolist(), strict=True)) == origins(batch)
         assert torch.equal(batch["labels"], batch["input_ids"])
         first = batch["input_ids"][:, :1]
         assert torch.equal(batch["input_ids"], first + torch.arange(12) % 10)
@@ -286,7 +287,8 @@ def test_inside_a_plain_dataloader():
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 on torch 2.13
 def test_inside_a_stateful_dataloader():
-    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+    from torchdata.stateful_dataloader import StatefulDataLoader as stateful
+
     dataloader = stateful(make_loader(), batch_size=None, num_workers=0)
     seen = [p for batch in itertools.islice(dataloader, 8) for p in origins(batch)]
     resumed = stateful(make_loader(), batch_size=None, num_workers=0)

@@ -24,6 +24,7 @@ from tests.mixture import transcription
 COUNTS = {"web": 1000, "code": 40, "émails ../": 7, "one row": 1, "unused": 0}
 WEIGHTS = {"web": 6.0, "code": 2.5, "émails ../": 1.0, "one row": 0.5}
 HERE = Path(__file__).parent
+PUBLISHED = HERE.parents[1] / "src" / "doremi" / "data" / "published_weights.json"
 
 
 def schedule(counts=COUNTS, *, weights=WEIGHTS, global_batch_size=12, seed=0, **settings):
@@ -176,7 +177,7 @@ def test_a_batch_is_valid_and_a_state_through_json_is_a_seek(k, batch_size, seed
 
 def test_state_is_small_and_far_positions_are_reached_at_once():
     """22 domains of the Pile after 1e10 rows: under 2 kB of JSON, and the next batch needs no history."""
-    published = json.loads((HERE / "upstream_120m_weights.json").read_text())
+    published = json.loads(PUBLISHED.read_text())["upstream-120m"]["weights"]
     counts = {name: 210_000_000 + i for i, name in enumerate(published)}
     ours = schedule(counts, weights=published, global_batch_size=512, repetition=RepetitionLimit(math.inf))
     ours.next_batch()

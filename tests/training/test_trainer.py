@@ -10,6 +10,7 @@ import torch
 
 from doremi import files
 from doremi.errors import InputError, RunFailedError
+from doremi.mixture import MixtureSettings
 from doremi.training import checkpoints
 from doremi.training.objective import ExcessLoss, TokenMean
 from doremi.training.schedules import LearningRateSchedule
@@ -18,6 +19,7 @@ from doremi.weights import DomainWeights
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
 
 STORE = InMemoryStore()
+MIXTURE = MixtureSettings(sequence_length=SEQUENCE_LENGTH)
 
 
 def train(folder, *, proxy=True, dtype=torch.float64, resume=None, store=STORE, decay="cosine", **settings):
@@ -28,7 +30,7 @@ def train(folder, *, proxy=True, dtype=torch.float64, resume=None, store=STORE, 
         objective=objective,
         corpus=store,
         args=arguments(folder, **settings),
-        sequence_length=SEQUENCE_LENGTH,
+        mixture=MIXTURE,
         learning_rate_schedule=LearningRateSchedule(decay, 0.05),
     )
     trainer.train(resume_from_checkpoint=resume)
@@ -149,7 +151,7 @@ def test_non_finite_gradient_stops_before_the_optimizer_step(tmp_path):
         objective=TokenMean(STORE.names),
         corpus=STORE,
         args=arguments(tmp_path, steps=3),
-        sequence_length=SEQUENCE_LENGTH,
+        mixture=MIXTURE,
     )
     with torch.no_grad():
         model.lm_head.weight[7] = float("nan")
@@ -170,7 +172,7 @@ def test_non_finite_excess_of_the_proxy_names_the_domain(tmp_path):
         objective=ExcessLoss(tiny_model(2), names=STORE.names),
         corpus=STORE,
         args=arguments(tmp_path, steps=3),
-        sequence_length=SEQUENCE_LENGTH,
+        mixture=MIXTURE,
     )
     with pytest.raises(RunFailedError, match=r"step 1: excess loss sum of domain '[abc]' is (nan|inf)"):
         trainer.train()
@@ -183,7 +185,7 @@ def test_dropout_is_switched_off_in_the_proxy_with_a_notice(tmp_path, caplog):
         objective=objective,
         corpus=STORE,
         args=arguments(tmp_path),
-        sequence_length=SEQUENCE_LENGTH,
+        mixture=MIXTURE,
     )
     assert "dropout set to 0 in the proxy" in caplog.text
     assert trainer.model.config.attention_dropout == 0
@@ -207,7 +209,7 @@ def test_plain_training_samples_by_tokens_unless_told_otherwise(tmp_path):
         corpus=STORE,
         args=arguments(tmp_path / "w", steps=5),
         sampling_weights=DomainWeights({"a": 1, "b": 1}),
-        sequence_length=SEQUENCE_LENGTH,
+        mixture=MIXTURE,
     )
     weighted.train()
     assert weighted.loader.delivered == {"a": 20, "b": 20, "c": 0}

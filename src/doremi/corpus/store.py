@@ -83,7 +83,7 @@ class TokenStore:
 
     def num_tokens(self, name: str, *, split: Split = "train") -> int:
         """Tokens of a domain, one EOS per document included."""
-        return sum(shard.tokens for shard in self._domain_shards(name, split))
+        return len(self._domain_tokens(name, split))
 
     def num_documents(self, name: str, *, split: Split = "train") -> int:
         """Documents of a domain."""
@@ -107,23 +107,20 @@ class TokenStore:
             IndexError: a row that does not exist.
         """
         indices = np.asarray(indices, np.int64)
-        num_rows = self.num_sequences(name, sequence_length, split=split)
-        if len(indices) and not 0 <= indices.min() <= indices.max() < num_rows:
-            raise IndexError(f"{name!r} has {num_rows} rows, asked for {indices.min()} to {indices.max()}")
+        self._check_rows(name, indices, self.num_sequences(name, sequence_length, split=split))
         if self.packing == "pack":
             table = packed_rows(indices, sequence_length)
         else:
             everything = self._padded_rows(name, sequence_length, split)
             table = RowTable(everything.starts[indices], everything.lengths[indices])
-        tokens = self._tokens[name, split].windows(table.starts, sequence_length)
+        tokens = self._domain_tokens(name, split).windows(table.starts, sequence_length)
         if self.packing == "pad":
             tokens[np.arange(sequence_length) >= table.lengths[:, None]] = self.eos_token_id
         return Rows(tokens, table.lengths)
 
     def documents(self, name: str, *, split: Split = "train") -> Iterator[np.ndarray]:
         """The ids of each document of a domain, stored dtype[n], without its final EOS, in stored order."""
-        self._domain_shards(name, split)
-        tokens = self._tokens[name, split]
+        tokens = self._domain_tokens(name, split)
         ends = np.cumsum(tokens.document_lengths())
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             document = tokens.slice(int(start), int(end))
@@ -132,12 +129,25 @@ class TokenStore:
     def _build_padded_rows(self, name: str, sequence_length: int, split: Split) -> RowTable:
         return padded_rows(self._tokens[name, split].document_lengths(), sequence_length)
 
+    def _check_rows(self, name: str, indices: np.ndarray, num_rows: int) -> None:
+        # a negative number is a huge one when read as unsigned: one pass instead of two, and calls are what costs time
+        if len(indices) and int(indices.view(np.uint64).max()) >= num_rows:
+            raise IndexError(f"{name!r} has {num_rows} rows, asked for {indices.min()} to {indices.max()}")
+
+    def _domain_tokens(self, name: str, split: Split) -> ShardedTokens:
+        tokens = self._tokens.get((name, split))
+        if tokens is None:
+            raise self._unknown(name, split)
+        return tokens
+
     def _domain_shards(self, name: str, split: Split) -> list[ShardEntry]:
         if (name, split) not in self._shards:
-            raise InputError(
-                f"{self.path}: no domain {name!r} ({split}) in the corpus; it has {', '.join(map(repr, self.names))}"
-            )
+            raise self._unknown(name, split)
         return self._shards[name, split]
+
+    def _unknown(self, name: str, split: Split) -> InputError:
+        known = ", ".join(map(repr, self.names))
+        return InputError(f"{self.path}: no domain {name!r} ({split}) in the corpus; it has {known}")
 
     def _check_sizes(self) -> None:
         itemsize = indexed.little_endian(self.dtype).itemsize

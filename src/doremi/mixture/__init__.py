@@ -9,11 +9,20 @@ from doremi.mixture.block_shuffle import BlockShuffle
 from doremi.mixture.permutation import Shuffle
 from doremi.mixture.repetition import RepetitionLimit
 from doremi.mixture.schedule import Batch, MixtureSchedule
+from doremi.mixture.settings import MixtureSettings
 
 if TYPE_CHECKING:
     from doremi.mixture.loader import MixtureLoader
 
-__all__ = ["Batch", "BlockShuffle", "MixtureLoader", "MixtureSchedule", "RepetitionLimit", "Shuffle"]
+__all__ = [
+    "Batch",
+    "BlockShuffle",
+    "MixtureLoader",
+    "MixtureSchedule",
+    "MixtureSettings",
+    "RepetitionLimit",
+    "Shuffle",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,6 +45,7 @@ class Gathered(NamedTuple):
     """Rows as they are stored, in the order of the batch."""
 
     domain_ids: np.ndarray  # int64[n]
+    rows: np.ndarray  # int64[n], numbers of the rows within their domains
     tokens: np.ndarray  # stored dtype[n, L]
     lengths: np.ndarray  # int64[n], tokens of each row that are not padding
 
@@ -61,14 +62,14 @@ def gather(store: RowStore, batch: Batch, *, names: tuple[str, ...], sequence_le
         tokens, lengths = store.rows(name, batch.rows[places], sequence_length)
         if gathered is None:  # only the rows themselves say how they are stored
             space = np.empty((len(by_domain), sequence_length), tokens.dtype)
-            gathered = Gathered(batch.domain_ids, space, np.empty(len(by_domain), np.int64))
+            gathered = Gathered(*batch, space, np.empty(len(by_domain), np.int64))
         gathered.tokens[places], gathered.lengths[places] = tokens, lengths
     assert gathered is not None  # no batch is empty
     return gathered
 
 
 def to_tensors(rows: Gathered, *, documents: Documents, eos_token_id: int) -> dict[str, torch.Tensor]:
-    """``input_ids``, ``labels`` (int64[B, L]), ``domain_ids`` (int64[B]) and, where they say something, two more.
+    """``input_ids`` and ``labels`` (int64[B, L]), ``domain_ids`` and ``rows`` (int64[B]), and up to two more.
 
     Labels are the inputs, not shifted, as Hugging Face models expect them. Without padding they are the same tensor as
     ``input_ids``, which saves a third of the time: do not write to one in place. With padding, ``attention_mask``
@@ -76,7 +77,12 @@ def to_tensors(rows: Gathered, *, documents: Documents, eos_token_id: int) -> di
     """
     input_ids = torch.empty(rows.tokens.shape, dtype=torch.int64)
     input_ids.numpy()[:] = rows.tokens  # torch's own cast starts its threads: ten times as long on a busy machine
-    batch = {"input_ids": input_ids, "labels": input_ids, "domain_ids": torch.from_numpy(rows.domain_ids)}
+    batch = {
+        "input_ids": input_ids,
+        "labels": input_ids,
+        "domain_ids": torch.from_numpy(rows.domain_ids),
+        "rows": torch.from_numpy(rows.rows),
+    }
     length = input_ids.shape[1]
     if (rows.lengths < length).any():
         is_token = torch.from_numpy(np.arange(length) < rows.lengths[:, None])

@@ -28,7 +28,8 @@ class MixtureForecast(NamedTuple):
     num_steps: int
     num_rows: int
     domains: tuple[DomainForecast, ...]
-    repeated: tuple[str, ...]  # domains that will be beyond the schedule's maximum of epochs
+    max_epochs: float  # the schedule's limit
+    repeated: tuple[str, ...]  # domains that will be beyond it
     first_rows: tuple[tuple[str, int], ...]  # (domain, row) in the order of the first batch
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def forecast(schedule: MixtureSchedule, *, num_steps: int, num_first_rows: int =
         num_steps=num_steps,
         num_rows=num_rows,
         domains=tuple(DomainForecast(*row) for row in rows),
+        max_epochs=schedule.repetition.max_epochs,
         repeated=tuple(np.array(schedule.names)[epochs > schedule.repetition.max_epochs].tolist()),
         first_rows=_first_rows(schedule, num_first_rows),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,7 +15,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from doremi import files
 from doremi.errors import InputError, RunFailedError
-from doremi.mixture import MixtureLoader, MixtureSchedule
+from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.training import checkpoints, distributed, models
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
-Sampling = Literal["balanced", "iid"]
 
 
 class DoReMiTrainer(Trainer):
@@ -43,8 +42,7 @@ class DoReMiTrainer(Trainer):
         corpus: the token store to draw from (`doremi.corpus.TokenStore`).
         args: `max_steps` is required; global batch = per-device batch × accumulation × processes.
         sampling_weights: what the loader draws with; None: uniform for the proxy, by tokens for plain training.
-        sequence_length: tokens in a row.
-        sampling: ``balanced`` or ``iid`` (see `doremi.mixture`).
+        mixture: sequence length, order of the rows, repetition, document masking.
         allow_absent_domains: let the proxy's batches miss domains; the gradient stays unbiased, at a higher variance.
         learning_rate_schedule: warm-up and decay; None: `args.lr_scheduler_type` decides.
         **kwargs: passed to `transformers.Trainer` (callbacks, processing_class, optimizers, ...).
@@ -63,8 +61,7 @@ class DoReMiTrainer(Trainer):
         corpus: Any,
         args: TrainingArguments,
         sampling_weights: DomainWeights | None = None,
-        sequence_length: int = 1024,
-        sampling: Sampling = "balanced",
+        mixture: MixtureSettings | None = None,
         allow_absent_domains: bool = False,
         learning_rate_schedule: LearningRateSchedule | None = None,
         **kwargs: Any,
@@ -75,7 +72,8 @@ class DoReMiTrainer(Trainer):
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
         super().__init__(model=model, args=args, **kwargs)
-        self.loader = self._make_loader(corpus, sampling_weights, sequence_length, sampling)
+        mixture = mixture or MixtureSettings()
+        self.loader = self._make_loader(corpus, sampling_weights, mixture)
         if objective.needs_losses:
             self._prepare_measuring(model)
         self._measured = False
@@ -85,42 +83,39 @@ class DoReMiTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
-            tokens_per_step = self._global_batch_size * sequence_length
+            tokens_per_step = self._global_batch_size * mixture.sequence_length
             self.add_callback(TokenProgress(tokens_per_step=tokens_per_step, description=args.run_name or "train"))
 
     @property
     def _global_batch_size(self) -> int:
         return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
-    def _make_loader(
-        self, corpus: Any, weights: DomainWeights | None, sequence_length: int, sampling: Sampling
-    ) -> MixtureLoader:
+    def _make_loader(self, corpus: Any, weights: DomainWeights | None, mixture: MixtureSettings) -> MixtureLoader:
         names = self.objective.names
         if weights is None:
             weights = self.objective.default_sampling_weights({name: corpus.num_tokens(name) for name in names})
         if self.objective.needs_losses:
-            self._check_absences(weights, sampling)
-        schedule = MixtureSchedule(
-            {name: corpus.num_sequences(name, sequence_length) for name in names},
-            weights=dict(weights),
+            self._check_absences(weights, mixture.mode)
+        schedule = mixture.schedule(
+            corpus,
+            names,
+            weights=weights,
             global_batch_size=self._global_batch_size,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            mode=sampling,
         )
-        return MixtureLoader(
+        return mixture.loader(
             corpus,
             schedule,
-            sequence_length=sequence_length,
             micro_batch_size=self.args.per_device_train_batch_size,
             rank=self.args.process_index,
             world_size=self.args.world_size,
         )
 
-    def _check_absences(self, weights: DomainWeights, sampling: Sampling) -> None:
+    def _check_absences(self, weights: DomainWeights, mode: str) -> None:
         probabilities = presence_probabilities(
-            weights.as_array(self.objective.names), global_batch_size=self._global_batch_size, sampling=sampling
+            weights.as_array(self.objective.names), global_batch_size=self._global_batch_size, sampling=mode
         )
-        if probabilities.min() < 1 and not self._allow_absent_domains and sampling == "balanced":
+        if probabilities.min() < 1 and not self._allow_absent_domains and mode == "balanced":
             names = self.objective.names
             raise InputError(
                 f"the proxy's global batch has {self._global_batch_size} rows for {len(names)} domains, so that "
