@@ -1,0 +1,49 @@
+"""Document masking: with separate documents, a row's losses are those of each document read alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from doremi.mixture import MixtureSettings
+from doremi.training.token_loss import token_nats
+from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore
+
+SIZES = {"vocab_size": VOCAB_SIZE, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0, "eos_token_id": 0}
+WIDTHS = {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 32}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **WIDTHS)),
+    "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, **WIDTHS)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**SIZES, hidden_size=16, n_positions=32)),
+}
+
+
+def micro_batch(documents):
+    store = InMemoryStore()
+    for tokens in store.tokens.values():
+        tokens[::5] = store.eos_token_id
+    mixture = MixtureSettings(sequence_length=SEQUENCE_LENGTH, documents=documents)
+    weights = {name: 1 for name in store.names}
+    schedule = mixture.schedule(store, store.names, weights=weights, global_batch_size=6, seed=0)
+    return next(iter(mixture.loader(store, schedule, micro_batch_size=6)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_are_those_of_each_document_alone(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().double().eval()
+    batch = micro_batch("separate")
+    with torch.no_grad():
+        together = token_nats(model, batch)
+        for row, ids in enumerate(batch["input_ids"]):
+            starts = sorted({0, *np.flatnonzero(ids.numpy() == 0).tolist()})
+            assert len(starts) > 2
+            for start, stop in zip(starts, [*starts[1:], len(ids) - 1], strict=True):
+                # the EOS that follows is a target of this document, and the beginning of the next one
+                piece = ids[None, start : stop + 1]
+                alone = token_nats(model, {"input_ids": piece, "labels": piece})
+                torch.testing.assert_close(together[row, start:stop], alone[0], rtol=0, atol=1e-12)
+        joined = token_nats(model, micro_batch("joined"))
+    assert (joined - together).abs().max() > 1e-3
