@@ -11,7 +11,13 @@ from doremi.mixture import MixtureSettings
 from doremi.training.token_loss import token_nats
 from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore
 
-SIZES = {"vocab_size": VOCAB_SIZE, "num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 0, "eos_token_id": 0}
+SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 WIDTHS = {"hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 32}
 MODELS = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, **WIDTHS)),
@@ -25,7 +31,7 @@ def micro_batch(documents):
     for tokens in store.tokens.values():
         tokens[::5] = store.eos_token_id
     mixture = MixtureSettings(sequence_length=SEQUENCE_LENGTH, documents=documents)
-    weights = {name: 1 for name in store.names}
+    weights = dict.fromkeys(store.names, 1)
     schedule = mixture.schedule(store, store.names, weights=weights, global_batch_size=6, seed=0)
     return next(iter(mixture.loader(store, schedule, micro_batch_size=6)))
 
