@@ -1,7 +1,8 @@
 """What a run minimises. The trainer knows one protocol; reference, proxy and main differ only in the objective.
 
 For each optimizer step the trainer adds up `Objective.sums` over all micro-batches and ranks, calls
-`Objective.update` once, and back-propagates ``Σ_j w_j nats_j`` with ``w = Objective.token_weights(domain_ids)``.
+`Objective.update` once, and back-propagates ``Σ_j w_j nats_j`` with ``w = Objective.token_weights(domain_ids)``. Where
+the weights do not depend on the step's losses, it calls `Objective.begin_step` instead, before the first forward pass.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from doremi.errors import InputError
 from doremi.reweighting import group_dro
+from doremi.training.reference_cache import ReferenceCache
 from doremi.training.token_loss import Batch, target_mask, token_nats
 from doremi.weights import DomainWeights, natural, uniform
 
@@ -34,20 +36,23 @@ class DomainSums(NamedTuple):
 class Objective(Protocol):
     """How a run turns per-token losses into a gradient."""
 
-    needs_losses: bool  # whether `sums` needs nats: if so, all micro-batches are measured before the first backward
+    needs_losses: bool  # whether there is anything to update; if not, `begin_step` is all that is called
 
     @property
     def names(self) -> tuple[str, ...]:
         """Domain names in the order of the batch's ``domain_ids``."""
 
-    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
-        """Sums of one micro-batch. ``nats[B, T-1]`` without gradient; None where `needs_losses` is False."""
+    def begin_step(self, token_counts: torch.Tensor) -> None:
+        """Fix this step's token weights from N (float64[k]) of the GLOBAL batch and from what earlier steps left."""
+
+    def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
+        """Sums of one micro-batch. ``nats[B, T-1]`` without gradient."""
 
     def update(self, sums: DomainSums) -> None:
-        """Once per optimizer step, with the sums of the GLOBAL batch, identical on all ranks."""
+        """Once per optimizer step, with the sums of the GLOBAL batch, identical on all ranks; fixes the weights too."""
 
     def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
-        """w[B]: the weight of every target token of a row, for the step that `update` was last called for."""
+        """w[B]: the weight of every target token of a row, as `begin_step` or `update` last fixed it."""
 
     def expect_absences(self, presence_probabilities: np.ndarray) -> None:
         """Told before the first step how likely (float64[k]) each domain is to be in a global batch."""
@@ -90,14 +95,18 @@ class TokenMean:
         """Domain names in the order of the batch's ``domain_ids``."""
         return self._names
 
-    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
+    def begin_step(self, token_counts: torch.Tensor) -> None:
+        """Fix this step's 1 / N_global."""
+        self._weight_per_token = 1.0 / max(float(token_counts.sum()), 1.0)
+
+    def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
         """Token counts; the excess sums are zero."""
         counts = count_targets(batch, num_domains=len(self.names))
         return DomainSums(torch.zeros_like(counts), counts)
 
     def update(self, sums: DomainSums) -> None:
-        """Fix this step's 1 / N_global."""
-        self._weight_per_token = 1.0 / max(float(sums.token_counts.sum()), 1.0)
+        """There is nothing to update."""
+        self.begin_step(sums.token_counts)
 
     def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
         """w[B], the same for every row."""
@@ -131,6 +140,7 @@ class ExcessLoss:
     Args:
         reference: frozen causal LM over the same vocabulary; put into eval mode here. Not part of the proxy.
         names: domain names, in the order of the batch's ``domain_ids``.
+        cache: where the reference's losses are read from, and stored when they are first computed.
         step_size: η of Group DRO.
         smoothing: c of Group DRO.
     """
@@ -144,8 +154,10 @@ class ExcessLoss:
         names: Sequence[str],
         step_size: float = 1.0,
         smoothing: float = 1e-3,
+        cache: ReferenceCache | None = None,
     ) -> None:
         self.reference = reference.eval().requires_grad_(False)
+        self._cache = cache
         self.dro = group_dro.init(names, step_size=step_size, smoothing=smoothing)
         self._presence = np.ones(len(self.names))
         self._weight_per_token = np.zeros(len(self.names))
@@ -160,12 +172,14 @@ class ExcessLoss:
         """ᾱ: the domain weights that DoReMi answers with."""
         return DomainWeights(dict(zip(self.names, self.dro.average_weights.tolist(), strict=True)))
 
-    def sums(self, nats: torch.Tensor | None, batch: Batch) -> DomainSums:
+    def begin_step(self, token_counts: torch.Tensor) -> None:
+        """Take w = α_{t-1} / N, the weights of the step before, for ``weights_update: delayed``."""
+        self._fix_token_weights(token_counts)
+
+    def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
         """E and N of a micro-batch: the excess over the reference, clipped at 0 per token, then summed."""
-        assert nats is not None
         with torch.inference_mode():
-            reference_nats = token_nats(self.reference, batch)
-            excess = (nats - reference_nats).clamp_(min=0)
+            excess = (nats - self._reference_nats(batch)).clamp_(min=0)
             excess_rows = excess.sum(dim=1, dtype=torch.float64)
             excess_sums = domain_sums(excess_rows, batch["domain_ids"], num_domains=len(self.names))
         return DomainSums(excess_sums, count_targets(batch, num_domains=len(self.names)))
@@ -174,12 +188,33 @@ class ExcessLoss:
         """One step of the adversary, then this step's w = α_t / N (0 for absent domains: nothing carries it)."""
         counts = sums.token_counts.round().to(torch.int64).cpu().numpy()
         self.dro = group_dro.update(self.dro, excess_sums=sums.excess_sums.cpu().numpy(), token_counts=counts)
-        weights = self.dro.weights / self._presence
-        self._weight_per_token = np.divide(weights, counts, out=np.zeros_like(weights), where=counts > 0)
+        self._fix_token_weights(sums.token_counts)
 
     def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
         """w[B] = α_{d} / N_{d} of each row's domain."""
         return torch.from_numpy(self._weight_per_token).to(domain_ids.device)[domain_ids]
+
+    def _fix_token_weights(self, token_counts: torch.Tensor) -> None:
+        counts = token_counts.cpu().numpy()
+        weights = self.dro.weights / self._presence
+        self._weight_per_token = np.divide(weights, counts, out=np.zeros_like(weights), where=counts > 0)
+
+    def _reference_nats(self, batch: Batch) -> torch.Tensor:
+        """nats[B, T-1] of the reference.
+
+        Where a row is missing in the cache, the whole micro-batch is computed: a row's losses may depend on the batch
+        in the last bits, and must not depend on what happened to be cached. What is used is always what is stored.
+        """
+        if self._cache is None:
+            return token_nats(self.reference, batch)
+        domain_ids, rows = batch["domain_ids"].cpu().numpy(), batch["rows"].cpu().numpy()
+        cached = self._cache.read(domain_ids, rows)
+        missing = ~cached.is_there
+        if missing.any():
+            computed = token_nats(self.reference, batch).float().cpu().numpy()
+            self._cache.write(domain_ids[missing], rows[missing], computed[missing])
+            cached = self._cache.read(domain_ids, rows)
+        return torch.from_numpy(cached.nats).to(batch["labels"].device)
 
     def expect_absences(self, presence_probabilities: np.ndarray) -> None:
         """Divide each present domain's gradient by its probability of being present: Eq. 1 stays unbiased.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
+WeightsUpdate = Literal["exact", "delayed"]
 
 
 class DoReMiTrainer(Trainer):
@@ -43,8 +44,13 @@ class DoReMiTrainer(Trainer):
         args: `max_steps` is required; global batch = per-device batch × accumulation × processes.
         sampling_weights: what the loader draws with; None: uniform for the proxy, by tokens for plain training.
         mixture: sequence length, order of the rows, repetition, document masking.
+        weights_update: ``exact``: α_t of this very step, as in Algorithm 1; with several micro-batches per process they
+            are all measured first, at the cost of one more forward pass. ``delayed``: the gradient uses α_{t-1}, and
+            no pass is added.
         allow_absent_domains: let the proxy's batches miss domains; the gradient stays unbiased, at a higher variance.
         learning_rate_schedule: warm-up and decay; None: `args.lr_scheduler_type` decides.
+        on_update: called as ``on_update(step, objective)`` once per optimizer step, on every rank, right after the
+            objective was updated: α and λ of the step are in ``objective.dro`` or ``objective.metrics()``.
         **kwargs: passed to `transformers.Trainer` (callbacks, processing_class, optimizers, ...).
 
     Raises:
@@ -62,12 +68,16 @@ class DoReMiTrainer(Trainer):
         args: TrainingArguments,
         sampling_weights: DomainWeights | None = None,
         mixture: MixtureSettings | None = None,
+        weights_update: WeightsUpdate = "exact",
         allow_absent_domains: bool = False,
         learning_rate_schedule: LearningRateSchedule | None = None,
+        on_update: Callable[[int, Objective], None] | None = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective
         self._schedule = learning_rate_schedule
+        self._is_delayed = weights_update == "delayed"
+        self._on_update = on_update
         self._allow_absent_domains = allow_absent_domains
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
@@ -76,7 +86,7 @@ class DoReMiTrainer(Trainer):
         self.loader = self._make_loader(corpus, sampling_weights, mixture)
         if objective.needs_losses:
             self._prepare_measuring(model)
-        self._measured = False
+        self._unsummed, self._parts = 0, list[DomainSums]()  # of this step: micro-batches to come, sums of the others
         num_domains = len(objective.names)
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
         self._token_counts = torch.zeros_like(self._nats_sums)
@@ -140,28 +150,37 @@ class DoReMiTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], None]:
-        """All micro-batches of one optimizer step; where possible, the objective is updated before the first backward.
+        """All micro-batches of one optimizer step, and what the weights of their tokens need before the first backward.
 
         Raises:
             RunFailedError: a loss is not finite.
         """
         batches = [self._prepare_inputs(next(epoch_iterator)) for _ in range(num_batches)]
-        self._measured = not self.objective.needs_losses or len(batches) > 1
-        if self._measured:
-            self._update_objective([self.objective.sums(self._measure(batch), batch) for batch in batches])
+        self._unsummed, self._parts = len(batches) if self.objective.needs_losses else 0, []
+        if self._is_delayed or not self.objective.needs_losses:
+            counts = [count_targets(batch, num_domains=len(self.objective.names)) for batch in batches]
+            self.objective.begin_step(distributed.all_reduce_sum(torch.stack(counts).sum(dim=0)))
+        elif len(batches) > 1:
+            for batch in batches:
+                self._add_sums(self._measure(batch), batch)
         return batches, None
 
-    def _measure(self, batch: Batch) -> torch.Tensor | None:
+    def _measure(self, batch: Batch) -> torch.Tensor:
         """nats[B, T-1] without gradient, in the very mode that the training forward will use."""
-        if not self.objective.needs_losses:
-            return None
         self.model_wrapped.train()
         with torch.no_grad(), self.compute_loss_context_manager():
             return token_nats(self.model_wrapped, batch)
 
-    def _update_objective(self, parts: list[DomainSums]) -> None:
-        total = torch.stack([torch.stack(part) for part in parts]).sum(dim=0)
-        self.objective.update(DomainSums(*distributed.all_reduce_sum(total)))
+    def _add_sums(self, nats: torch.Tensor, batch: Batch) -> None:
+        """Add a micro-batch to the step's sums; after the last one of the step, update the objective."""
+        with self.accelerator.autocast():  # the reference computes in the precision of the proxy
+            self._parts.append(self.objective.sums(nats, batch))
+        self._unsummed -= 1
+        if self._unsummed == 0:
+            total = torch.stack([torch.stack(part) for part in self._parts]).sum(dim=0)
+            self.objective.update(DomainSums(*distributed.all_reduce_sum(total)))
+            if self._on_update is not None:
+                self._on_update(self.state.global_step + 1, self.objective)
 
     # ---- loss ----
 
@@ -174,10 +193,12 @@ class DoReMiTrainer(Trainer):
     ) -> torch.Tensor:
         """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first."""
         nats = token_nats(model, inputs)
-        if not self._measured:
-            self._update_objective([self.objective.sums(nats.detach(), inputs)])
+        if self._unsummed and not self._is_delayed:
+            self._add_sums(nats.detach(), inputs)
         row_nats = nats.sum(dim=1)
         weights = self.objective.token_weights(inputs["domain_ids"]).to(row_nats.dtype)
+        if self._unsummed:
+            self._add_sums(nats.detach(), inputs)
         self._count_for_the_log(row_nats.detach(), inputs)
         return self.args.world_size * (weights * row_nats).sum()
 
