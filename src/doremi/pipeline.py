@@ -12,7 +12,7 @@ from doremi import files, runs, weights
 from doremi.corpus import TokenStore, prepare
 from doremi.errors import InputError, MissingFileError
 from doremi.mixture.inspect import MixtureForecast, forecast
-from doremi.recipe import Recipe, RunName
+from doremi.recipe import Recipe, ReweightingConfig, RunName
 from doremi.run_directory import RunDirectory
 from doremi.runs import BASELINE, MAIN, TrainingRun
 from doremi.weights import DomainWeights
@@ -221,6 +221,7 @@ def _proxy_run(experiment: Experiment) -> TrainingRun:
         folder=experiment.directory.round(1, "proxy"),
         sampling_weights=weights.uniform(experiment.names),
         reference=experiment.directory.round(1, "reference"),
+        reference_attention=experiment.recipe.models.reference.attn_implementation,
         reweighting=experiment.recipe.reweighting,
     )
 
@@ -262,11 +263,19 @@ def _write_weights(experiment: Experiment, proxy: TrainingRun) -> DomainWeights:
         "reference_weights": dict(experiment.reference_weights),
         "step_size": dro["step_size"],
         "smoothing": dro["smoothing"],
+        "weights_update": experiment.recipe.reweighting.weights_update,
+        "reference_losses": _describe_reference_losses(experiment.recipe.reweighting),
         "num_updates": dro["num_updates"],
         "seed": experiment.recipe.seed,
     }
     answer.to_json(experiment.directory.weights, provenance=provenance)
     return answer
+
+
+def _describe_reference_losses(reweighting: ReweightingConfig) -> str:
+    if not reweighting.reference_cache:
+        return f"computed at every step, parameters in {reweighting.reference_dtype}"
+    return f"computed once, parameters in {reweighting.reference_dtype}, cached as {reweighting.reference_cache_dtype}"
 
 
 def _check_settings(recipe: Recipe) -> None:

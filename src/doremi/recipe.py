@@ -273,6 +273,23 @@ class ReweightingConfig(Section):
     allow_absent_domains: bool = Field(
         False, description="allow a proxy batch smaller than the number of domains; unbiased, but noisier"
     )
+    weights_update: Literal["exact", "delayed"] = Field(
+        "exact",
+        description="exact: each step's gradient uses the weights of that very step; with several micro-batches a "
+        "process, they are all measured first, which adds a forward pass. delayed: it uses those of the step before, "
+        "and adds nothing",
+    )
+    reference_cache: bool = Field(
+        False,
+        description="store the reference's losses on disk when they are first computed (4 bytes a token), so that "
+        "later epochs, seeds and proxies read them",
+    )
+    reference_cache_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="float16 takes half the space and rounds each loss by at most 0.05 %"
+    )
+    reference_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the reference's parameters while it is only evaluated"
+    )
 
 
 class EvaluationConfig(Section):

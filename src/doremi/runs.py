@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from doremi.corpus import TokenStore
     from doremi.training.objective import Objective
+    from doremi.training.reference_cache import ReferenceCache
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class TrainingRun:
     sampling_weights: DomainWeights
     seed: int
     reference: Path | None = None  # of the proxy: the finished reference
+    reference_attention: str = "auto"  # of the proxy: the attention implementation of the reference
     reweighting: ReweightingConfig | None = None  # of the proxy
 
     def digest(self, corpus_digest: str) -> str:
@@ -54,7 +56,7 @@ class TrainingRun:
                 "names": self.names,
                 "sampling_weights": dict(self.sampling_weights),
                 "seed": self.seed,
-                "reference": reference["digest"] if reference else None,
+                "reference": [reference["digest"], self.reference_attention] if reference else None,
                 "reweighting": self.reweighting.model_dump(mode="json") if self.reweighting else None,
             }
         )
@@ -93,10 +95,10 @@ def train(run: TrainingRun, store: TokenStore) -> None:
         eos_token_id=store.eos_token_id,
         sequence_length=run.training.sequence_length,
     )
-    model = models.build(run.model, hf_config, seed=run.seed)
+    model = models.build(run.model, hf_config, seed=run.seed, attention=_attention(run, run.model.attn_implementation))
     logger.info("%s: %s parameters, %d steps", run.name, f"{model.num_parameters():,}", run.training.steps)
     tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
-    objective = _objective(run, model)
+    objective = _objective(run, store)
     started = time.monotonic()
     trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=checkpoints.newest_complete(run.folder) is not None)
@@ -136,6 +138,7 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         corpus=store,
         sampling_weights=run.sampling_weights,
         mixture=run.training.mixture(),
+        weights_update=run.reweighting.weights_update if run.reweighting else "exact",
         allow_absent_domains=run.reweighting is not None and run.reweighting.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
         callbacks=[curve],
@@ -144,7 +147,7 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
     return trainer
 
 
-def _objective(run: TrainingRun, model: PreTrainedModel) -> Objective:
+def _objective(run: TrainingRun, store: TokenStore) -> Objective:
     from doremi.training.objective import ExcessLoss, TokenMean
 
     if run.reference is None:
@@ -152,12 +155,49 @@ def _objective(run: TrainingRun, model: PreTrainedModel) -> Objective:
     from transformers import AutoModelForCausalLM
 
     assert run.reweighting is not None
-    reference = AutoModelForCausalLM.from_pretrained(run.reference, dtype=model.dtype)
+    reference = AutoModelForCausalLM.from_pretrained(
+        run.reference,
+        attn_implementation=_attention(run, run.reference_attention),
+        dtype=run.reweighting.reference_dtype,
+    )
     return ExcessLoss(
         reference,
         names=run.names,
         step_size=run.reweighting.step_size,
         smoothing=run.reweighting.smoothing,
+        cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
+    )
+
+
+def _attention(run: TrainingRun, name: str) -> str:
+    from doremi.training import arguments, models
+
+    return models.resolve_attention(name, precision=arguments.precision(run.training))
+
+
+def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
+    """Beside the reference, for every proxy that is trained with it."""
+    from doremi.training.arguments import precision
+    from doremi.training.reference_cache import ReferenceCache
+
+    assert run.reference is not None
+    assert run.reweighting is not None
+    marker = files.read_marker(run.reference)
+    assert marker is not None
+    length = run.training.sequence_length
+    return ReferenceCache.open(
+        run.reference.with_name("reference_losses"),
+        row_counts={name: store.num_sequences(name, length) for name in run.names},
+        sequence_length=length,
+        key={
+            "reference": marker["digest"],
+            "corpus": store.digest,
+            "tokenizer": store.tokenizer_digest,
+            "documents": run.training.documents,
+            "precision": f"{run.reweighting.reference_dtype}, {precision(run.training)}, {run.reference_attention}",
+        },
+        dtype=run.reweighting.reference_cache_dtype,
+        max_new_rows=run.training.steps * run.training.global_batch_size,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from doremi.errors import RunFailedError
+from doremi.training.models import float32_attention
 from doremi.training.token_loss import IGNORE_INDEX, target_nats
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_attention(model):
             yield
     finally:
         model.train(was_training)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ from doremi.training.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
     from doremi.recipe import TrainingConfig
+
+logger = logging.getLogger(__name__)
 
 MAX_MICRO_BATCH_SIZE = 64
 
@@ -62,7 +67,7 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         "remove_unused_columns": False,
     }
     return TrainingArguments(
-        **settings | config.arguments,
+        **settings | _compilable(config.arguments),
         output_dir=str(folder),
         max_steps=config.steps,
         per_device_train_batch_size=micro_batch_size,
@@ -82,6 +87,11 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         seed=seed,
         data_seed=seed,
     )
+
+
+def precision(config: TrainingConfig) -> str:
+    """What the forward pass computes in: ``bf16`` or ``fp16`` by autocast, or ``float32``."""
+    return next((name for name in ("bf16", "fp16") if config.arguments.get(name)), "float32")
 
 
 def check(config: TrainingConfig) -> tuple[int, int]:
@@ -117,6 +127,19 @@ def split_batch(config: TrainingConfig, *, world_size: int) -> tuple[int, int]:
             f"micro-batch {micro}; use {f'{below} or ' if below else ''}{below + step}"
         )
     return micro, rows // micro
+
+
+def _compilable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Without ``torch_compile`` where there is no compiler, with a notice: it would fail at the first step."""
+    if not arguments.get("torch_compile") or _find_compiler():
+        return arguments
+    logger.warning("torch_compile needs a C++ compiler (g++ or clang++, or CXX naming one); going on without it")
+    return {key: value for key, value in arguments.items() if not key.startswith("torch_compile")}
+
+
+def _find_compiler() -> str | None:
+    candidates = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((found for name in candidates if name and (found := shutil.which(name))), None)
 
 
 def _check_passed_through(arguments: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +59,8 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
     return hf_config
 
 
-def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int) -> PreTrainedModel:
+def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str) -> PreTrainedModel:
     """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone."""
-    attention = resolve_attention(config.attn_implementation)
     if config.init == "pretrained":
         return AutoModelForCausalLM.from_pretrained(
             config.path, config=hf_config, attn_implementation=attention, dtype=torch.float32
@@ -69,13 +70,32 @@ def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int) -> Pre
         return AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
 
 
-def resolve_attention(name: str) -> str:
-    """``auto`` is FlashAttention 2 on a GPU where it is installed, else PyTorch's scaled-dot-product kernels."""
+def resolve_attention(name: str, *, precision: str) -> str:
+    """``auto`` is FlashAttention 2 where it can be had, on a GPU in half precision, else PyTorch's own kernels (sdpa).
+
+    Where flash-attn is not installed but ``kernels`` is, transformers takes a build of it from the hub.
+    """
     if name != "auto":
         return name
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
-    return "flash_attention_2" if is_flash_attn_2_available() else "sdpa"
+    if precision == "float32" or not torch.cuda.is_available():  # FlashAttention has no float32
+        return "sdpa"
+    return "flash_attention_2" if is_flash_attn_2_available() or is_kernels_available() else "sdpa"
+
+
+@contextmanager
+def float32_attention(model: PreTrainedModel) -> Iterator[None]:
+    """For an evaluation in float32, which FlashAttention cannot do: the same model with PyTorch's own kernels."""
+    implementation = model.config._attn_implementation
+    if "flash" not in (implementation or ""):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(implementation)
 
 
 def disable_dropout(model: torch.nn.Module) -> list[str]:
