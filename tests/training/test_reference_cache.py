@@ -141,17 +141,19 @@ def test_losses_of_another_shape_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_row_that_was_cut_short_anywhere_is_not_there(tmp_path, dtype):
+def test_a_row_that_was_cut_short_or_has_a_gap_anywhere_is_not_there(tmp_path, dtype):
     whole, torn = open_cache(tmp_path / "whole", dtype=dtype), open_cache(tmp_path / "torn", dtype=dtype)
     nats = random_nats(1) if dtype == "float32" else random_nats(1).clip(0.0, 9.0)
     whole.write(ids(1), ids(0), nats)
     size = (2 if dtype == "float16" else 4) * LENGTH
     data = (tmp_path / "whole" / "nats.bin").read_bytes()[5 * size : 6 * size]
     word = size // LENGTH
-    for num_bytes in range(0, size - word, word):
+    cut_short = [data[:end].ljust(size, b"\0") for end in range(0, size - word, word)]
+    with_a_gap = [data[:at] + bytes(word) + data[at + word :] for at in range(0, size - word, word)]
+    for content in cut_short + with_a_gap:
         with (tmp_path / "torn" / "nats.bin").open("r+b") as file:
             file.seek(5 * size)
-            file.write(data[:num_bytes])
+            file.write(content)
         assert not torn.read(ids(1), ids(0)).is_there.any()
         assert torn.coverage()["b"] == 0
     torn.write(ids(1), ids(0), nats)
@@ -196,8 +198,8 @@ def check_rows(cache, length, num_rows):
 
 
 def test_after_a_sigkill_every_row_is_absent_or_exactly_right(tmp_path):
-    """Rows of 256 KiB, so that most of the writer's time is spent within a row."""
-    length, rng, was_there = 1 << 16, np.random.default_rng(0), 0
+    """Rows of 64 KiB, so that most of the writer's time is spent within a row."""
+    length, rng, was_there = 1 << 14, np.random.default_rng(0), 0
     for _ in range(4):
         with start_writer(tmp_path / "cache", was_there // 2, 4000, length) as writer:
             wait_for(tmp_path / "cache" / "manifest.json")
@@ -361,6 +363,7 @@ def test_a_cache_larger_than_memory_takes_no_space_until_it_is_written_nor_when_
     stored = tmp_path / "cache" / "nats.bin"
     assert stored.stat().st_size == (10**9 + 3) * 4096
     assert stored.stat().st_blocks == 0
+    assert cache.coverage() == {"pile": 0.0, "small": 0.0}
     nats = random_nats(2, num_targets=length - 1)
     cache.write(ids(0, 1), ids(10**9 - 1, 2), nats)
     spread = np.linspace(0, 10**9 - 2, 500).astype(np.int64)

@@ -67,7 +67,7 @@ class ReferenceCache:
                 domains, in any order, serves as well.
             sequence_length: L, tokens in a row.
             key: whatever else the losses depend on, such as the digests of reference, corpus and tokenizer.
-            dtype: how losses are stored. ``float16`` takes half the space and rounds each by at most 0.05 %.
+            dtype: how losses are stored. ``float16`` takes half the space, and rounds each by at most 0.05 %.
             max_new_rows: how many rows this run may write, for the check of disk space; None: all that are missing.
 
         Raises:

@@ -108,7 +108,7 @@ class SparseRows:
         with self.path.open("rb") as file:
             while (start := self._seek(file.fileno(), start, os.SEEK_DATA)) < stop:
                 hole = self._seek(file.fileno(), start + 1, os.SEEK_HOLE)
-                end = min(hole + 1, start + ROWS_PER_SCAN, stop)  # + 1: the hole may begin within a row
+                end = min(hole, start + ROWS_PER_SCAN, stop)
                 count += int(complete(self._decode(self._words[start:end])).sum())
                 start = end
         return count
