@@ -1,0 +1,132 @@
+"""How far domain weights can be trusted: alarms with figures and a remedy each, from numbers that a run leaves behind.
+
+Each check returns an `Alarm` or nothing. Limits are rules of thumb, chosen so that the paper's own weights (22 domains,
+largest weight 0.61, effective number 5.1) raise none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_LARGEST_WEIGHT = 0.75
+MIN_EFFECTIVE_DOMAINS = 2.0
+MAX_DRIFT = 0.1  # total variation
+MIN_STARVATION_NATS = 0.1  # per token
+
+
+class Alarm(NamedTuple):
+    """Something that makes the weights doubtful."""
+
+    name: str
+    finding: str  # with the figures
+    remedy: str
+
+
+def effective_number(weights: Mapping[str, float]) -> float:
+    """exp(entropy): k for uniform weights over k domains, 1 for a single one."""
+    return math.exp(-math.fsum(weight * math.log(weight) for weight in weights.values() if weight > 0))
+
+
+def total_variation(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """Σ_i |p_i − q_i| / 2, in [0, 1]; a domain that one of them lacks has weight 0 there."""
+    return math.fsum(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in {**first, **second}) / 2
+
+
+def check_collapse(weights: Mapping[str, float]) -> Iterator[Alarm]:
+    """Nearly all weight on one or two domains."""
+    largest = max(weights, key=lambda name: weights[name])
+    effective = effective_number(weights)
+    if len(weights) > 2 and (weights[largest] > MAX_LARGEST_WEIGHT or effective < MIN_EFFECTIVE_DOMAINS):
+        yield Alarm(
+            "collapse",
+            f"{weights[largest]:.2f} of the weight is on {largest!r}; the effective number of domains is "
+            f"{effective:.1f} of {len(weights)}",
+            "check that this domain's losses can fall at all (noise, another language, broken text), train the proxy "
+            "longer or with a larger batch, lower reweighting.step_size, or bound the weights",
+        )
+
+
+def last_quarter(average_weights: Mapping[int, np.ndarray]) -> np.ndarray | None:
+    """The mean of α over the last quarter of the steps, float64[k], from ᾱ at some steps; None if too few are known.
+
+    ᾱ_T T is the sum of all α, so that the mean after step t is (T ᾱ_T − t ᾱ_t) / (T − t).
+    """
+    if not average_weights:
+        return None
+    last = max(average_weights)
+    before = [step for step in average_weights if step <= 0.75 * last]
+    if not before:
+        return None
+    begin = max(before)
+    return (last * average_weights[last] - begin * average_weights[begin]) / (last - begin)
+
+
+def check_drift(names: tuple[str, ...], average_weights: Mapping[int, np.ndarray]) -> Iterator[Alarm]:
+    """The adversary's weights of the last quarter differ from the average over all steps, which is the answer."""
+    late = last_quarter(average_weights)
+    if late is None:
+        return
+    whole = average_weights[max(average_weights)]
+    distance = float(np.abs(late - whole).sum() / 2)
+    if distance > MAX_DRIFT:
+        index = int(np.abs(late - whole).argmax())
+        yield Alarm(
+            "drift",
+            f"in the last quarter of the steps the weights differ from their average by {distance:.2f} in total "
+            f"variation; most of all {names[index]!r}, {late[index]:.3f} against {whole[index]:.3f}",
+            "the weights have not settled: train the proxy for more steps, or average over the tail only",
+        )
+
+
+def check_starvation(
+    weights: Mapping[str, float],
+    reference_weights: Mapping[str, float],
+    *,
+    reference_nats: Mapping[str, float],
+    uniform_nats: Mapping[str, float],
+) -> Iterator[Alarm]:
+    """Domains that lost weight though the reference is poor at them: no excess shows where the reference is no better.
+
+    Args:
+        weights: DoReMi's.
+        reference_weights: what the reference was trained on.
+        reference_nats: held-out nats per token of the reference by domain.
+        uniform_nats: the same of a model like the reference, trained on uniform weights.
+    """
+    for name, nats in reference_nats.items():
+        gap = nats - uniform_nats[name]
+        if gap > MIN_STARVATION_NATS and weights.get(name, 0.0) < reference_weights.get(name, 0.0):
+            yield Alarm(
+                "starvation",
+                f"{name!r} went from {reference_weights[name]:.4f} to {weights.get(name, 0.0):.4f}, and the reference "
+                f"is {gap:.2f} nats per token worse at it than a model trained on uniform weights",
+                "a poor reference shows no excess: take uniform or UniMax weights as weights.reference, iterate "
+                "(reweighting.rounds), or set a minimum for this domain",
+            )
+
+
+def check_repetition(epochs: Mapping[str, float], *, max_epochs: float) -> Iterator[Alarm]:
+    """Domains that the main run would repeat beyond the limit."""
+    repeated = {name: value for name, value in epochs.items() if value > max_epochs}
+    if repeated:
+        listed = ", ".join(f"{name!r} {value:.1f}" for name, value in sorted(repeated.items(), key=lambda x: -x[1])[:5])
+        yield Alarm(
+            "repetition",
+            f"the main run would see {len(repeated)} domains more than {max_epochs:g} times: {listed}",
+            "set a maximum for these domains, add data, train for fewer steps, or training.on_max_epochs: renormalise",
+        )
+
+
+def check_batch(global_batch_size: int, num_domains: int) -> Iterator[Alarm]:
+    """A proxy batch in which not every domain can appear."""
+    if global_batch_size < num_domains:
+        yield Alarm(
+            "batch",
+            f"the proxy's global batch has {global_batch_size} rows for {num_domains} domains, so that some are absent "
+            "from each",
+            f"raise training.global_batch_size to {num_domains} or more",
+        )
