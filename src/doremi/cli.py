@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     console.configure_logging()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         options.action(options)
     except InputError as error:
@@ -34,10 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailedError as error:
         print(f"doremi: the run failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("doremi: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"doremi: {str(interrupt) or 'interrupted'}; the same command continues", file=sys.stderr)
         return 130
     return 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Outside training, SIGTERM ends a command as Ctrl-C does; training has a handler of its own."""
+    raise KeyboardInterrupt("interrupted by SIGTERM")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -84,7 +84,7 @@ def train(run: TrainingRun, store: TokenStore) -> None:
         return
     from transformers import AutoTokenizer
 
-    from doremi.training import arguments, checkpoints, models
+    from doremi.training import arguments, failed_writes, models
 
     run.folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_checkpoints(run, store)
@@ -101,8 +101,9 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     objective = _objective(run, store)
     started = time.monotonic()
     trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
-    trainer.train(resume_from_checkpoint=checkpoints.newest_complete(run.folder) is not None)
-    trainer.save_model(str(run.folder))
+    trainer.train(resume_from_checkpoint=True)
+    with failed_writes.reported(run.folder):
+        trainer.save_model(str(run.folder))
     history = trainer.state.log_history
     files.write_json(run.folder / HISTORY, history)
     files.write_marker(

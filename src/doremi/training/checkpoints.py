@@ -1,64 +1,124 @@
-"""Checkpoints that count only when complete: a marker with the size of every file is written last."""
+"""Checkpoints that count only when complete: a marker with size and digest of every file is written last."""
 
 from __future__ import annotations
 
 import logging
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from doremi import files
+from doremi.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-_FOLDER = re.compile(r"checkpoint-(\d+)")
+_FOLDER = re.compile(r"checkpoint-([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class _SavedFile:
+    size: int  # bytes
+    digest: str
+
+
+class _DamagedError(Exception):
+    """A checkpoint does not hold what was saved; the message begins with the name of the file."""
+
+
+def path(run_folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies; transformers' name for it."""
+    return run_folder / f"checkpoint-{step}"
+
+
+def steps(run_folder: Path) -> list[int]:
+    """Steps that have a checkpoint, complete or not, in ascending order."""
+    return sorted(
+        int(match[1]) for found in run_folder.glob("checkpoint-*") if (match := _FOLDER.fullmatch(found.name))
+    )
 
 
 def complete(folder: Path) -> None:
-    """Flush every file of a checkpoint to disk, then mark it as complete."""
-    sizes = {}
-    for path in _files(folder):
-        files.fsync(path)
-        sizes[str(path.relative_to(folder))] = path.stat().st_size
-    files.write_marker(folder, {"sizes": sizes})
+    """Flush a checkpoint to disk, then mark it as complete.
+
+    Every file is read once more for its digest: from the page cache, at several GB/s.
+    """
+    for entry in folder.rglob("*"):
+        files.fsync(entry)
+    saved = {
+        str(file.relative_to(folder)): {"size": file.stat().st_size, "digest": files.digest_file(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file != folder / files.MARKER
+    }
+    files.write_marker(folder, {"files": saved})
+    files.fsync(folder.parent)  # the new folder's name, before an older checkpoint is deleted on the strength of it
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether the marker is there and every file still has the size it was saved with."""
+def find_damage(folder: Path) -> str | None:
+    """Why a checkpoint cannot be used, beginning with the name of the file; None for one that is what was saved.
+
+    Reads every byte.
+    """
     try:
-        marker = files.read_marker(folder)
-    except ValueError:
-        return False
-    if marker is None:
-        return False
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-    return all(sizes.get(name) == size for name, size in marker["sizes"].items())
-
-
-def steps(run_folder: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every checkpoint of a run, complete or not, oldest first."""
-    found = [
-        (int(match[1]), path) for path in run_folder.glob("checkpoint-*") if (match := _FOLDER.fullmatch(path.name))
-    ]
-    return sorted(found)
-
-
-def newest_complete(run_folder: Path) -> Path | None:
-    """The checkpoint to continue from, or None. Incomplete ones are skipped, with a warning."""
-    for step, folder in reversed(steps(run_folder)):
-        if is_complete(folder):
-            return folder
-        logger.warning("%s: the checkpoint of step %d is incomplete, trying the one before", folder, step)
+        saved = _saved_files(folder)
+        for name, file in saved.items():
+            _check_size(folder, name, file)
+        for name, file in saved.items():
+            if files.digest_file(folder / name) != file.digest:
+                raise _DamagedError(f"{name} has other content than was saved")
+    except _DamagedError as damage:
+        return str(damage)
+    except OSError as error:  # a bad sector, or no permission
+        return f"{error.filename or folder} cannot be read ({error.strerror})"
     return None
 
 
-def rotate(run_folder: Path, *, keep: int) -> None:
-    """Delete all but the newest ``keep`` complete checkpoints, and incomplete ones older than those."""
+def check(folder: Path) -> None:
+    """Refuse a checkpoint that is not what was saved.
+
+    Raises:
+        InputError: it was not saved to its end, or was damaged since; names the file.
+    """
+    if damage := find_damage(folder):
+        raise InputError(f"{folder}: this checkpoint cannot be used: {damage}. Choose another")
+
+
+def newest_complete(run_folder: Path) -> int:
+    """The step to continue from; 0 where no checkpoint was ever saved to its end. Others are skipped, with a warning.
+
+    Raises:
+        InputError: checkpoints were saved, and all of them are damaged. Starting again from step 0 would throw the
+            run's work away, which is the user's to decide.
+    """
     found = steps(run_folder)
-    whole = [folder for _, folder in found if is_complete(folder)][-max(keep, 1) :]
-    oldest_kept = found.index(next(item for item in found if item[1] == whole[0])) if whole else 0
-    for _, folder in found[:oldest_kept]:
-        discard(folder)
+    for step in reversed(found):
+        if not (damage := find_damage(path(run_folder, step))):
+            return step
+        logger.warning("%s is passed over: %s", path(run_folder, step), damage)
+    if any((path(run_folder, step) / files.MARKER).exists() for step in found):
+        raise InputError(
+            f"{run_folder}: none of its checkpoints can be used, see the warnings above. Put back a copy of one, or "
+            f"delete {run_folder}/checkpoint-* to start again from step 0"
+        )
+    if found:
+        logger.warning("%s: no checkpoint was saved to its end, starting from step 0", run_folder)
+    return 0
+
+
+def rotate(run_folder: Path, *, newest: int, keep: int | None) -> None:
+    """Delete checkpoints before ``newest``, just completed, but for the ``keep`` - 1 latest complete ones; None: none.
+
+    Whether those are complete is told by their sizes: reading them all at every save would cost more than saving does.
+    Later checkpoints are left alone and do not count: the run was not continued from them because they are damaged,
+    and it will replace them when it gets there.
+    """
+    if keep is None:
+        return
+    older = [path(run_folder, step) for step in steps(run_folder) if step < newest]
+    whole = [folder for folder in older if _has_all_sizes(folder)]
+    num_others = max(keep, 1) - 1
+    for folder in set(older) - set(whole[-num_others:] if num_others else []):
+        _delete_if_possible(folder)
 
 
 def discard(folder: Path) -> None:
@@ -68,5 +128,43 @@ def discard(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != files.MARKER)
+def _delete_if_possible(folder: Path) -> None:
+    """Training does not end because an old checkpoint could not be deleted, as happens on network file systems."""
+    try:
+        discard(folder)
+    except OSError as error:
+        logger.warning("%s could not be deleted: %s", folder, error)
+
+
+def _saved_files(folder: Path) -> dict[str, _SavedFile]:
+    """What the marker says was saved, by relative path."""
+    try:
+        marker = files.read_marker(folder)
+    except InputError as error:
+        raise _DamagedError(f"{files.MARKER} cannot be read ({error})") from None
+    if marker is None:
+        raise _DamagedError(f"{files.MARKER} is missing, it was not saved to its end")
+    try:
+        saved = {name: _SavedFile(int(of["size"]), str(of["digest"])) for name, of in marker["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        saved = {}
+    if not saved:
+        raise _DamagedError(f"{files.MARKER} does not say what was saved")
+    return saved
+
+
+def _check_size(folder: Path, name: str, saved: _SavedFile) -> None:
+    file = folder / name
+    if not file.is_file():
+        raise _DamagedError(f"{name} is missing")
+    if (size := file.stat().st_size) != saved.size:
+        raise _DamagedError(f"{name} has {size:,} bytes, {saved.size:,} were saved")
+
+
+def _has_all_sizes(folder: Path) -> bool:
+    try:
+        for name, saved in _saved_files(folder).items():
+            _check_size(folder, name, saved)
+    except (_DamagedError, OSError):
+        return False
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, distributed, models
+from doremi.training import checkpoints, distributed, failed_writes, models
+from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
 from doremi.training.schedules import LearningRateSchedule
@@ -90,6 +93,8 @@ class DoReMiTrainer(Trainer):
         num_domains = len(objective.names)
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
         self._token_counts = torch.zeros_like(self._nats_sums)
+        self._interruption = Interruption()
+        self.add_callback(self._interruption)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
@@ -159,7 +164,7 @@ class DoReMiTrainer(Trainer):
         self._unsummed, self._parts = len(batches) if self.objective.needs_losses else 0, []
         if self._is_delayed or not self.objective.needs_losses:
             counts = [count_targets(batch, num_domains=len(self.objective.names)) for batch in batches]
-            self.objective.begin_step(distributed.all_reduce_sum(torch.stack(counts).sum(dim=0)))
+            self.objective.begin_step(self._interruption.all_reduce_sum(torch.stack(counts).sum(dim=0)))
         elif len(batches) > 1:
             for batch in batches:
                 self._add_sums(self._measure(batch), batch)
@@ -178,7 +183,7 @@ class DoReMiTrainer(Trainer):
         self._unsummed -= 1
         if self._unsummed == 0:
             total = torch.stack([torch.stack(part) for part in self._parts]).sum(dim=0)
-            self.objective.update(DomainSums(*distributed.all_reduce_sum(total)))
+            self.objective.update(DomainSums(*self._interruption.all_reduce_sum(total)))
             if self._on_update is not None:
                 self._on_update(self.state.global_step + 1, self.objective)
 
@@ -197,6 +202,8 @@ class DoReMiTrainer(Trainer):
             self._add_sums(nats.detach(), inputs)
         row_nats = nats.sum(dim=1)
         weights = self.objective.token_weights(inputs["domain_ids"]).to(row_nats.dtype)
+        # of an infinite loss the gradient may be finite: NaN weights show it to all ranks, in the gradient norm
+        weights = weights + (row_nats - row_nats).detach()
         if self._unsummed:
             self._add_sums(nats.detach(), inputs)
         self._count_for_the_log(row_nats.detach(), inputs)
@@ -207,19 +214,28 @@ class DoReMiTrainer(Trainer):
         self._nats_sums += domain_sums(row_nats, batch["domain_ids"], num_domains=num_domains)
         self._token_counts += count_targets(batch, num_domains=num_domains)
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
-        if not torch.isfinite(torch.as_tensor(norm)):
-            raise RunFailedError(
-                f"step {self.state.global_step + 1}: the gradient norm is {float(norm)}{self._non_finite_domains()}; "
-                "stopped before the optimizer step. Lower the learning rate, or check the data"
-            )
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The norm over all ranks, which transformers asks for before every optimizer step, clipped or not.
+
+        Raises:
+            RunFailedError: it is not finite; the parameters and the optimizer are still those of the step before.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and not math.isfinite(norm):
+            self._stop_for_non_finite(norm)
         return norm
 
-    def _non_finite_domains(self) -> str:
-        sums = self._nats_sums.tolist()
-        bad = [name for name, value in zip(self.objective.names, sums, strict=True) if not abs(value) < float("inf")]
-        return f", the loss of {', '.join(map(repr, bad))} is not finite" if bad else ""
+    def _stop_for_non_finite(self, norm: Any) -> None:
+        sums = distributed.all_reduce_sum(self._nats_sums.clone()).tolist()
+        bad = [repr(name) for name, nats in zip(self.objective.names, sums, strict=True) if not math.isfinite(nats)]
+        if not bad and self.accelerator.scaler is not None:
+            return  # float16 overflowed: the scaler skips this step and lowers its scale
+        domains = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        losses = f"the loss of {domains} is not finite" if bad else "though the loss of every domain is finite"
+        raise RunFailedError(
+            f"step {self.state.global_step + 1}: the gradient norm is {float(norm)}, {losses}; stopped before the "
+            "optimizer step. Lower the learning rate, or check the data"
+        )
 
     # ---- schedule and log ----
 
@@ -258,41 +274,69 @@ class DoReMiTrainer(Trainer):
     # ---- checkpoints ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train to `max_steps`. ``True`` continues from the newest complete checkpoint, if there is one."""
-        if resume_from_checkpoint is True:
-            folder = checkpoints.newest_complete(Path(self.args.output_dir))
-        else:
-            folder = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        if folder is None:
-            return super().train(**kwargs)
+        """Train to `max_steps`. ``True`` continues from the newest complete checkpoint, if there is one.
+
+        SIGTERM and Ctrl-C let the optimizer step end, save a checkpoint and stop, on all ranks.
+
+        Raises:
+            InputError: the given checkpoint is damaged, or all of them are.
+            RunFailedError: a loss, a weight or the gradient is not finite, or a checkpoint could not be saved.
+            KeyboardInterrupt: stopped by a signal.
+        """
+        folder = self._find_checkpoint(resume_from_checkpoint)
+        with self._interruption.listening():
+            return super().train(**kwargs) if folder is None else self._continue_from(folder, **kwargs)
+
+    def _find_checkpoint(self, wanted: str | bool | None) -> Path | None:
+        """Rank 0 reads every byte of it once and tells the others, so that all continue from the same checkpoint."""
+        is_first = self.args.process_index == 0
+        if wanted is not True:
+            if wanted and is_first:
+                checkpoints.check(Path(wanted))
+            return Path(wanted) if wanted else None
+        run_folder = Path(self.args.output_dir)
+        step = checkpoints.newest_complete(run_folder) if is_first else 0
+        step = int(distributed.all_reduce_sum(torch.tensor(step, device=self.args.device)))
+        return checkpoints.path(run_folder, step) if step else None
+
+    def _continue_from(self, folder: Path, **kwargs: Any) -> Any:
         state = files.read_json(folder / STATE_FILE)
         self.objective.load_state_dict(state["objective"])
         self.loader.load_state_dict(state["loader"])
         logger.info("continuing from step %s (%s)", state["step"], folder)
         if state["step"] < self.args.max_steps:
-            return super().train(resume_from_checkpoint=str(folder), **kwargs)
+            try:
+                return super().train(resume_from_checkpoint=str(folder), **kwargs)
+            except pickle.UnpicklingError:  # torch's own message proposes to run whatever is in the file
+                raise RunFailedError(
+                    f"{folder}: a file in it holds more than numbers and was not loaded: it is not one that was saved "
+                    "here, though its digest is right. Find out who put it there; delete the folder to continue without"
+                ) from None
         # nothing is left to train, but transformers' loop would take one more step before it noticed
         self._load_from_checkpoint(str(folder))
         self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
         return None
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        run_folder, step = Path(self._get_output_dir(trial)), self.state.global_step
+        folder = checkpoints.path(run_folder, step)
         if self.args.should_save:
             checkpoints.discard(folder)
-        super()._save_checkpoint(model, trial)
+        with failed_writes.removed_unless_whole(folder):
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save:
+                state = {
+                    "step": step,
+                    "objective": self.objective.state_dict(),
+                    "loader": self.loader.state_dict(),
+                }
+                files.write_json(folder / STATE_FILE, state)
+            distributed.barrier()  # every rank's files are there before the marker says so
+            if self.args.should_save:
+                checkpoints.complete(folder)
         if self.args.should_save:
-            state = {
-                "step": self.state.global_step,
-                "objective": self.objective.state_dict(),
-                "loader": self.loader.state_dict(),
-            }
-            files.write_json(folder / STATE_FILE, state)
-        distributed.barrier()  # every rank's files are there before the marker says so
-        if self.args.should_save:
-            checkpoints.complete(folder)
             # transformers rotates before our marker exists: a kill in between would leave no complete checkpoint
-            checkpoints.rotate(folder.parent, keep=self._save_total_limit)
+            checkpoints.rotate(run_folder, newest=step, keep=self._save_total_limit)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
