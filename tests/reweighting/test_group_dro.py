@@ -100,6 +100,15 @@ def test_average_leaves_out_the_initial_weights():
     np.testing.assert_array_equal(state.average_weights, state.weights)
 
 
+def test_upstreams_average_counts_the_initial_weights_as_one_more_step():
+    state = group_dro.init(["a", "b"], smoothing=0.0)
+    np.testing.assert_array_equal(state.average_weights_with_initial, [0.5, 0.5])
+    for _ in range(2):  # α = (3/4, 1/4), then (9/10, 1/10)
+        state = group_dro.update(state, excess_sums=[math.log(3) * 4, 0.0], token_counts=[4, 2])
+    expected = [(0.5 + 0.75 + 0.9) / 3, (0.5 + 0.25 + 0.1) / 3]
+    np.testing.assert_allclose(state.average_weights_with_initial, expected, rtol=1e-15)
+
+
 def test_absent_domains_keep_their_latest_excess_and_unseen_ones_take_the_mean():
     state = group_dro.init(["a", "b", "never"])
     state = group_dro.update(state, excess_sums=[2.0, 0.6, 0.0], token_counts=[2, 2, 0])

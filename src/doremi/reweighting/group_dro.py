@@ -12,8 +12,10 @@ those tokens. Differences from upstream's code, each of which changes the number
 
 1. The excess is clipped per token, before it is summed; N_i counts every target token, not the positive ones.
 2. α accumulates over steps and is the same on all ranks; it is updated from the sums of the whole global batch.
-3. The average leaves out α_0 and divides by T. (Upstream includes α_0 and divides by T + 1.)
+3. The average leaves out α_0 and divides by T. (Upstream includes α_0 and divides by T + 1:
+   `GroupDROState.average_weights_with_initial`.)
 4. A domain without target tokens in the batch keeps its latest λ; one never seen takes the mean of the seen.
+   (Upstream starts from the logarithm of the vocabulary size, and gets NaN from a domain that is all masked.)
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ class GroupDROState:
     def average_weights(self) -> np.ndarray:
         """ᾱ, float64[k]: the answer of DoReMi. Before the first update, the initial weights."""
         return self.weights_sum / self.num_updates if self.num_updates else self.weights
+
+    @property
+    def average_weights_with_initial(self) -> np.ndarray:
+        """(α_0 + Σ_{t=1..T} α_t) / (T + 1), float64[k]: what upstream answers with, to compare results with it."""
+        return (1.0 / len(self.names) + self.weights_sum) / (self.num_updates + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; floats survive the round trip through JSON exactly."""

@@ -8,13 +8,14 @@ the weights do not depend on the step's losses, it calls `Objective.begin_step` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 
 from doremi.errors import InputError
-from doremi.reweighting import group_dro
+from doremi.reweighting import group_dro, token_weights
+from doremi.reweighting.token_weights import LossNormalisation
 from doremi.training.reference_cache import ReferenceCache
 from doremi.training.token_loss import Batch, target_mask, token_nats
 from doremi.weights import DomainWeights, natural, uniform
@@ -54,8 +55,13 @@ class Objective(Protocol):
     def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
         """w[B]: the weight of every target token of a row, as `begin_step` or `update` last fixed it."""
 
-    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
-        """Told before the first step how likely (float64[k]) each domain is to be in a global batch."""
+    def expect_absences(
+        self, presence_probabilities: np.ndarray, *, sampling_weights: np.ndarray | None = None
+    ) -> None:
+        """Told before the first step how likely (float64[k]) each domain is to be in a global batch.
+
+        And, where they are not uniform, with which weights s (float64[k]) the rows are drawn.
+        """
 
     def metrics(self) -> dict[str, float]:
         """Values worth a tracker's time, by name."""
@@ -112,7 +118,9 @@ class TokenMean:
         """w[B], the same for every row."""
         return torch.full(domain_ids.shape, self._weight_per_token, dtype=torch.float64, device=domain_ids.device)
 
-    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
+    def expect_absences(
+        self, presence_probabilities: np.ndarray, *, sampling_weights: np.ndarray | None = None
+    ) -> None:
         """Of no consequence: every token weighs the same."""
 
     def metrics(self) -> dict[str, float]:
@@ -143,6 +151,11 @@ class ExcessLoss:
         cache: where the reference's losses are read from, and stored when they are first computed.
         step_size: η of Group DRO.
         smoothing: c of Group DRO.
+        loss_normalisation: ``domain_mean``: the above; ``self_normalised``: upstream's w_j = α_{d(j)} / Σ_i α_i N_i, to
+            compare results with it (see `doremi.reweighting.token_weights`).
+
+    Raises:
+        InputError: no such normalisation, or what `group_dro.init` refuses.
     """
 
     needs_losses = True
@@ -155,11 +168,16 @@ class ExcessLoss:
         step_size: float = 1.0,
         smoothing: float = 1e-3,
         cache: ReferenceCache | None = None,
+        loss_normalisation: LossNormalisation = "domain_mean",
     ) -> None:
+        if loss_normalisation not in (known := get_args(LossNormalisation)):
+            raise InputError(f"loss_normalisation is {loss_normalisation!r}; it must be one of {', '.join(known)}")
         self.reference = reference.eval().requires_grad_(False)
         self._cache = cache
         self.dro = group_dro.init(names, step_size=step_size, smoothing=smoothing)
+        self._loss_normalisation = loss_normalisation
         self._presence = np.ones(len(self.names))
+        self._sampling_weights = np.ones(len(self.names))  # uniform: the scale is of no consequence
         self._weight_per_token = np.zeros(len(self.names))
 
     @property
@@ -173,7 +191,7 @@ class ExcessLoss:
         return DomainWeights(dict(zip(self.names, self.dro.average_weights.tolist(), strict=True)))
 
     def begin_step(self, token_counts: torch.Tensor) -> None:
-        """Take w = α_{t-1} / N, the weights of the step before, for ``weights_update: delayed``."""
+        """Take the weights α_{t-1} of the step before, for ``weights_update: delayed``."""
         self._fix_token_weights(token_counts)
 
     def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
@@ -185,19 +203,22 @@ class ExcessLoss:
         return DomainSums(excess_sums, count_targets(batch, num_domains=len(self.names)))
 
     def update(self, sums: DomainSums) -> None:
-        """One step of the adversary, then this step's w = α_t / N (0 for absent domains: nothing carries it)."""
+        """One step of the adversary, then this step's w from α_t."""
         counts = sums.token_counts.round().to(torch.int64).cpu().numpy()
         self.dro = group_dro.update(self.dro, excess_sums=sums.excess_sums.cpu().numpy(), token_counts=counts)
         self._fix_token_weights(sums.token_counts)
 
     def token_weights(self, domain_ids: torch.Tensor) -> torch.Tensor:
-        """w[B] = α_{d} / N_{d} of each row's domain."""
+        """w[B] of each row's domain."""
         return torch.from_numpy(self._weight_per_token).to(domain_ids.device)[domain_ids]
 
     def _fix_token_weights(self, token_counts: torch.Tensor) -> None:
-        counts = token_counts.cpu().numpy()
-        weights = self.dro.weights / self._presence
-        self._weight_per_token = np.divide(weights, counts, out=np.zeros_like(weights), where=counts > 0)
+        alpha, counts = self.dro.weights, token_counts.cpu().numpy()
+        if self._loss_normalisation == "self_normalised":
+            weights = token_weights.self_normalised(alpha, counts, sampling_weights=self._sampling_weights)
+        else:
+            weights = token_weights.domain_mean(alpha, counts, presence_probabilities=self._presence)
+        self._weight_per_token = weights
 
     def _reference_nats(self, batch: Batch) -> torch.Tensor:
         """nats[B, T-1] of the reference.
@@ -216,13 +237,17 @@ class ExcessLoss:
             cached = self._cache.read(domain_ids, rows)
         return torch.from_numpy(cached.nats).to(batch["labels"].device)
 
-    def expect_absences(self, presence_probabilities: np.ndarray) -> None:
+    def expect_absences(
+        self, presence_probabilities: np.ndarray, *, sampling_weights: np.ndarray | None = None
+    ) -> None:
         """Divide each present domain's gradient by its probability of being present: Eq. 1 stays unbiased.
 
         Renormalising α over the present domains would not be: with α = 0.9 on one of 22 domains and 8 rows, it turns
         0.9 into 0.35.
         """
         self._presence = presence_probabilities
+        if sampling_weights is not None:
+            self._sampling_weights = sampling_weights
 
     def metrics(self) -> dict[str, float]:
         """α, ᾱ and λ of every domain."""
