@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import __version__, console
+from doremi import __version__, console, launch
 from doremi.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
     from doremi.pipeline import Experiment
 
+TRAINING_VERBS = ("demo", "run", "train")
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
 
 
@@ -24,21 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     console.configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         options.action(options)
     except InputError as error:
-        print(f"doremi: {error}", file=sys.stderr)
-        return 2
+        return launch.fail(2, str(error))
     except RunFailedError as error:
-        print(f"doremi: the run failed: {error}", file=sys.stderr)
-        return 1
+        return launch.fail(1, f"the run failed: {error}")
     except KeyboardInterrupt as interrupt:
-        print(f"doremi: {str(interrupt) or 'interrupted'}; the same command continues", file=sys.stderr)
-        return 130
+        return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
     return 0
 
 
@@ -73,6 +71,7 @@ def _add_demo(verbs: argparse._SubParsersAction) -> None:
         "trains models on them and on two baselines, and reports.",
     )
     _add_recipe_flags(demo)
+    _add_nproc(demo)
     demo.set_defaults(action=_run_stage, stage=_run, recipe=DEMO_RECIPE)
 
 
@@ -99,6 +98,8 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
                 help="reference, proxy, main, baseline, or a further baseline of the recipe",
             )
         _add_recipe_flags(stage)
+        if verb in TRAINING_VERBS:
+            _add_nproc(stage)
         stage.set_defaults(action=_run_stage, stage=function)
 
 
@@ -116,6 +117,15 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="print the resolved recipe and, for each stage, tokens, parameters, FLOPs and epochs; run nothing",
+    )
+
+
+def _add_nproc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nproc",
+        type=int,
+        metavar="N",
+        help="train with N processes on this machine, as torchrun --nproc-per-node=N -m doremi does",
     )
 
 
@@ -168,19 +178,28 @@ def _run_stage(options: argparse.Namespace) -> None:
 
         print(loaded.to_yaml(), plan.describe(loaded, out), sep="\n")
         return
+    if options.verb in TRAINING_VERBS:
+        launch.use_processes(options.nproc, options.arguments)
+    elif not launch.is_first():
+        return  # the first process does alone what is not training
     from transformers.utils import logging as transformers_logging
 
     from doremi import pipeline
 
     transformers_logging.disable_progress_bar()  # of saving and loading a model; training has its own
     pipeline.set_threads(loaded)
+    if options.verb in TRAINING_VERBS:
+        pipeline.check_devices(loaded)
     options.stage(pipeline.open_experiment(loaded, out), options)
 
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> None:
     from doremi import pipeline
 
-    _print_results(pipeline.run_all(experiment))
+    results = pipeline.run_all(experiment)
+    if results is None:
+        return  # one of several processes, and not the first
+    _print_results(results)
     print(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
 
 

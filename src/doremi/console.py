@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from doremi import launch
 from doremi.report.escaping import visible
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ BAR_WIDTH = 40
 
 
 def configure_logging() -> None:
-    """Our own messages on stderr, plain; other libraries' only from warnings on."""
+    """Messages on stderr, plain: our own from the first process, and warnings from every process and library."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(logging.Formatter(f"{launch.prefix()}%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("doremi").setLevel(logging.INFO)
+    if launch.is_first():
+        logging.getLogger("doremi").setLevel(logging.INFO)
 
 
 def weights_table(weights: Mapping[str, float]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doremi import files, runs, weights
-from doremi.corpus import TokenStore, prepare
+from doremi import files, launch, runs, weights
+from doremi.corpus import TokenStore, manifest, prepare
 from doremi.errors import InputError, MissingFileError
 from doremi.mixture.inspect import MixtureForecast, forecast
 from doremi.recipe import Recipe, ReweightingConfig, RunName
@@ -55,6 +55,14 @@ def set_threads(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.training.num_threads)
 
 
+def check_devices(recipe: Recipe) -> None:
+    """What training needs of the processes and their devices; raises what `arguments.check_devices` does."""
+    from doremi.training import arguments
+
+    for run in RUNS:
+        arguments.check_devices(recipe.training.for_run(run))
+
+
 def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """Claim the run directory and prepare the corpus; the first stage of everything else.
 
@@ -63,12 +71,20 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """
     _check_settings(recipe)
     directory = RunDirectory(out)
-    directory.claim(recipe)
-    store = prepare(recipe.corpus, directory.corpus)
+    store = _prepare(recipe, directory)
     reference_weights = resolve_weights(recipe.weights.reference, store, store.names)
     experiment = Experiment(recipe, directory, store, reference_weights)
     _check(experiment)
     return experiment
+
+
+def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
+    """The corpus, prepared by the first of several processes; the others open it once it is there."""
+    if launch.is_first():
+        directory.claim(recipe)
+        return prepare(recipe.corpus, directory.corpus)
+    launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
+    return TokenStore.open(directory.corpus, packing=recipe.corpus.packing)
 
 
 def resolve_weights(spec: WeightsSpec, store: TokenStore, names: Sequence[str]) -> DomainWeights:
@@ -150,11 +166,14 @@ def find_run(experiment: Experiment, name: str) -> TrainingRun:
 
 def train_one(experiment: Experiment, name: str) -> None:
     """``doremi train --run NAME``: one run and what it depends on; raises what `find_run` does."""
+    from doremi.training import distributed
+
     run = find_run(experiment, name)
     if name == "proxy":
         train_proxy(experiment)
     else:
         runs.train(run, experiment.store)
+    distributed.leave()
 
 
 def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = None) -> MixtureForecast:
@@ -179,12 +198,20 @@ def evaluate(experiment: Experiment) -> dict[str, Any]:
     return results
 
 
-def run_all(experiment: Experiment) -> dict[str, Any]:
-    """Every stage, from the reference to ``report.html``; returns the results."""
+def run_all(experiment: Experiment) -> dict[str, Any] | None:
+    """Every stage, from the reference to ``report.html``.
+
+    Returns:
+        The results; None in all of several processes but the first, whose part ends with the training.
+    """
     from doremi.report.render import write_report
+    from doremi.training import distributed
 
     train_proxy(experiment)
     train_comparisons(experiment)
+    distributed.leave()
+    if not launch.is_first():
+        return None
     results = evaluate(experiment)
     write_report(experiment.directory.root)
     return results
@@ -268,8 +295,15 @@ def _write_weights(experiment: Experiment, proxy: TrainingRun) -> DomainWeights:
         "num_updates": dro["num_updates"],
         "seed": experiment.recipe.seed,
     }
-    answer.to_json(experiment.directory.weights, provenance=provenance)
+    path = experiment.directory.weights
+    if launch.is_first():
+        answer.to_json(path, provenance=provenance)
+    launch.wait_for(lambda: _holds(path, answer), f"the weights in {path}")  # not for older ones that are still there
     return answer
+
+
+def _holds(path: Path, answer: DomainWeights) -> bool:
+    return path.exists() and dict(DomainWeights.from_json(path)) == dict(DomainWeights(answer))
 
 
 def _describe_reference_losses(reweighting: ReweightingConfig) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import files
+from doremi import files, launch
 from doremi.errors import InputError
 from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
 from doremi.weights import DomainWeights
@@ -104,20 +104,23 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     trainer.train(resume_from_checkpoint=True)
     with failed_writes.reported(run.folder):
         trainer.save_model(str(run.folder))
-    history = trainer.state.log_history
-    files.write_json(run.folder / HISTORY, history)
-    files.write_marker(
-        run.folder,
-        {
-            "digest": run.digest(store.digest),
-            "steps": run.training.steps,
-            "num_parameters": model.num_parameters(),
-            "num_tokens": run.training.steps * run.training.global_batch_size * run.training.sequence_length,
-            "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
-            "epochs": trainer.loader.epochs_seen,
-            "objective": objective.state_dict(),
-        },
-    )
+    if launch.is_first():
+        history = trainer.state.log_history
+        files.write_json(run.folder / HISTORY, history)
+        files.write_marker(
+            run.folder,
+            {
+                "digest": run.digest(store.digest),
+                "steps": run.training.steps,
+                "num_parameters": model.num_parameters(),
+                "num_tokens": run.training.steps * run.training.global_batch_size * run.training.sequence_length,
+                "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
+                "epochs": trainer.loader.epochs_seen,
+                "objective": objective.state_dict(),
+            },
+        )
+    # the others too look for a finished reference by its marker
+    launch.wait_for(lambda: files.read_marker(run.folder) is not None, f"the end of {run.folder}")
 
 
 def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, objective: Objective, **kwargs: Any) -> Any:
@@ -210,7 +213,8 @@ def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
         raise InputError(
             f"{run.folder} holds an unfinished run of other inputs; delete that folder, or use another --out"
         )
-    files.write_json(started, {"digest": digest})
+    if launch.is_first():
+        files.write_json(started, {"digest": digest})
 
 
 def load_history(folder: Path) -> Sequence[Mapping[str, Any]]:

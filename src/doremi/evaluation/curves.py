@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from doremi.evaluation.perplexity import HeldOutSet, nats_per_token
+from doremi.evaluation.perplexity import HeldOutSet, mean_nats, nats_sums, share
+from doremi.training import distributed
 
 PREFIX = "held_out_nats/"
 
@@ -15,7 +17,8 @@ PREFIX = "held_out_nats/"
 class HeldOutCurve(TrainerCallback):
     """Scores the model every ``every`` steps and at the last one; logs ``held_out_nats/<domain>`` through the trainer.
 
-    It runs before the checkpoint of the same step is saved, so that a resumed run has the whole curve.
+    It runs before the checkpoint of the same step is saved, so that a resumed run has the whole curve. Each of several
+    processes scores its share of the windows, and k sums are added up.
     """
 
     def __init__(self, held_out: HeldOutSet, *, every: int, batch_size: int) -> None:
@@ -29,7 +32,9 @@ class HeldOutCurve(TrainerCallback):
         if state.global_step % self._every and state.global_step != state.max_steps:
             return
         assert self.trainer is not None, "set .trainer before training"
-        nats = nats_per_token(self.trainer.model, self._held_out, batch_size=self._batch_size)
+        own = share(self._held_out, rank=args.process_index, world_size=args.world_size)
+        sums = torch.from_numpy(nats_sums(self.trainer.model, own, batch_size=self._batch_size)).to(args.device)
+        nats = mean_nats(distributed.all_reduce_sum(sums).cpu().numpy(), self._held_out)
         training_log_is_due = control.should_log or state.global_step == state.max_steps
         self.trainer.log({f"{PREFIX}{name}": v for name, v in zip(self._held_out.names, nats.tolist(), strict=True)})
         control.should_log = training_log_is_due  # logging clears it, and the step's own entry would be lost

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -86,6 +86,11 @@ def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: 
     Raises:
         RunFailedError: a domain's loss is not finite.
     """
+    return mean_nats(nats_sums(model, held_out, batch_size=batch_size), held_out)
+
+
+def nats_sums(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int) -> np.ndarray:
+    """float64[k]: the losses of each domain's held-out tokens added up, finite or not."""
     device = next(model.parameters()).device
     sums = np.zeros(len(held_out.names))
     with _evaluating(model):
@@ -93,11 +98,35 @@ def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: 
             by_length = sorted(windows, key=lambda window: len(window.inputs))  # little padding in a batch
             for start in range(0, len(by_length), batch_size):
                 sums[domain] += _sum_nats(model, by_length[start : start + batch_size], device)
+    return sums
+
+
+def mean_nats(sums: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
+    """float64[k]: the means of `nats_sums`; a domain without held-out text has 0.
+
+    Raises:
+        RunFailedError: a domain's loss is not finite.
+    """
     means = sums / np.maximum(held_out.num_tokens, 1)
     for name, value in zip(held_out.names, means, strict=True):
         if not math.isfinite(value):
             raise RunFailedError(f"the held-out loss of domain {name!r} is {value}; the model has diverged")
     return means
+
+
+def share(held_out: HeldOutSet, *, rank: int, world_size: int) -> HeldOutSet:
+    """The windows that one of several processes scores: every ``world_size``-th of a domain, in order of length.
+
+    Every process gets the same number of windows, since under FSDP all of them must call the model equally often. What
+    is missing for that are windows of one token with nothing to predict, which add nothing to the sums.
+    """
+    blank = Window(inputs=np.zeros(1, np.int64), targets=np.zeros(0, np.int64))
+    windows = []
+    for domain in held_out.windows:
+        by_length = sorted(domain, key=lambda window: len(window.inputs))
+        windows.append(tuple([*by_length, *[blank] * (-len(by_length) % world_size)][rank::world_size]))
+    num_tokens = np.array([sum(len(window.targets) for window in domain) for domain in windows], np.int64)
+    return replace(held_out, windows=tuple(windows), num_tokens=num_tokens)
 
 
 def bits_per_byte(nats: np.ndarray, held_out: HeldOutSet) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainingArguments
 
+from doremi import files, launch
 from doremi.errors import InputError
 from doremi.training import distributed
 from doremi.training.schedules import LearningRateSchedule
@@ -53,10 +54,12 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
     """Arguments for one run.
 
     Raises:
-        InputError: a passed-through argument does not exist or has a name of its own in the recipe, or the global
-            batch cannot be split evenly over the processes and micro-batches.
+        InputError: a passed-through argument does not exist or has a name of its own in the recipe, the global batch
+            cannot be split evenly over the processes and micro-batches, or the processes are not as they should be:
+            one sees several GPUs, fewer have met than were started, FSDP is to shard over a single one.
     """
     micro_batch_size, accumulation_steps = check(config)
+    check_devices(config)
     settings: dict[str, Any] = {
         "run_name": name,
         "use_cpu": not torch.cuda.is_available(),
@@ -65,8 +68,9 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         "logging_nan_inf_filter": False,  # it would replace a NaN by the last average; ours stops the run
         "average_tokens_across_devices": False,  # token counts are the objective's
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,  # a causal LM uses all of them; looking for others costs every step
     }
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **settings | _compilable(config.arguments),
         output_dir=str(folder),
         max_steps=config.steps,
@@ -87,6 +91,8 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         seed=seed,
         data_seed=seed,
     )
+    distributed.check_all_are_here()
+    return arguments
 
 
 def precision(config: TrainingConfig) -> str:
@@ -97,7 +103,26 @@ def precision(config: TrainingConfig) -> str:
 def check(config: TrainingConfig) -> tuple[int, int]:
     """(micro-batch size, accumulation steps), after checking all that `training_arguments` may refuse."""
     _check_passed_through(config.arguments)
-    return split_batch(config, world_size=distributed.launched_world_size())
+    _check_state_dict_type(config.arguments)
+    return split_batch(config, world_size=launch.world_size())
+
+
+def check_devices(config: TrainingConfig) -> None:
+    """What training needs of the processes and their devices, and preparing or scoring does not.
+
+    Raises:
+        InputError: this process alone would use several GPUs, or FSDP has nothing to shard over.
+    """
+    if launch.is_launched():
+        return
+    if config.arguments.get("fsdp"):
+        raise InputError("training.arguments.fsdp: needs several processes to shard over; start with --nproc N")
+    if torch.cuda.is_available() and torch.cuda.device_count() > 1 and not config.arguments.get("use_cpu"):
+        number = torch.cuda.device_count()
+        raise InputError(
+            f"one process sees {number} GPUs, and would share its batches out over them by the slow nn.DataParallel; "
+            f"start with --nproc {number}, or let it see a single one, as by CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def learning_rate_schedule(config: TrainingConfig) -> LearningRateSchedule:
@@ -151,3 +176,16 @@ def _check_passed_through(arguments: dict[str, Any]) -> None:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise InputError(f"training.arguments.{key}: transformers.TrainingArguments has no such argument{hint}")
+
+
+def _check_state_dict_type(arguments: dict[str, Any]) -> None:
+    """Sharded checkpoints of FSDP have an index that torch unpickles without restrictions, and no whole model."""
+    fsdp_config = arguments.get("fsdp_config") or {}
+    if isinstance(fsdp_config, str):
+        fsdp_config = files.read_json(Path(fsdp_config))
+    for key in ("state_dict_type", "fsdp_state_dict_type"):
+        if fsdp_config.get(key, "FULL_STATE_DICT") != "FULL_STATE_DICT":
+            raise InputError(
+                f"training.arguments.fsdp_config.{key}: {fsdp_config[key]} cannot be read back safely (its index is a "
+                "pickle); leave it out: FULL_STATE_DICT gathers the model in the first process' memory to save it"
+            )

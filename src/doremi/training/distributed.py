@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 import torch.distributed as dist
+
+from doremi import launch
+from doremi.errors import InputError
 
 
 def is_active() -> bool:
@@ -36,6 +37,20 @@ def barrier() -> None:
         dist.barrier()
 
 
-def launched_world_size() -> int:
-    """Processes that torchrun started, also before the process group is up."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def check_all_are_here() -> None:
+    """To be called once the process group should be up.
+
+    Raises:
+        InputError: fewer processes have met than were started; each would train alone, on the data of one of many.
+    """
+    if world_size() != launch.world_size():
+        raise InputError(
+            f"{launch.world_size()} processes were announced (WORLD_SIZE), but {world_size()} train together; start "
+            "them with --nproc N, or with torchrun --nproc-per-node=N -m doremi"
+        )
+
+
+def leave() -> None:
+    """End this process' part in the group, after the last training: what follows is the first process' alone."""
+    if is_active():
+        dist.destroy_process_group()

@@ -1,0 +1,153 @@
+"""Several processes: how they are started, and how those that have nothing to do wait for the first one.
+
+Only the environment that torchrun sets is read here. What precedes the first training (preparing a corpus may take
+hours) and what follows the last one is done by the first process alone, while there is no process group to time out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from doremi.errors import InputError, RunFailedError
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # exit code
+POLL_SECONDS = 0.2
+NOTICE_SECONDS = 600.0  # after which a process of another node wonders whether the storage is shared
+HOLD_BACK_SECONDS = 3.0  # torchrun looks for failed processes ten times a second
+
+
+def rank() -> int:
+    """Index of this process among those that were started together; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of processes that were started together, whether or not they have met yet; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that does what is to be done once."""
+    return rank() == 0
+
+
+def prefix() -> str:
+    """What the messages of a process begin with: nothing for the first one."""
+    return "" if is_first() else f"[process {rank()}] "
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or something that sets the same environment, started this process."""
+    return "LOCAL_RANK" in os.environ
+
+
+def use_processes(num_processes: int | None, arguments: Sequence[str]) -> None:
+    """See to it that ``num_processes`` (None: any number) run ``doremi`` with these arguments on this machine.
+
+    Does not return where that takes more of them: this process starts them as torchrun does, waits for them, and exits
+    as they do.
+
+    Raises:
+        InputError: torchrun started another number, or the launcher started fewer than it was asked for.
+        RunFailedError: a process was killed.
+    """
+    _check_launcher()
+    if num_processes is None:
+        return
+    if num_processes < 1:
+        raise InputError(f"--nproc {num_processes}: at least 1")
+    if is_launched():
+        started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if started != num_processes:
+            raise InputError(
+                f"--nproc {num_processes}: but torchrun started {started} on this machine; leave --nproc out, or "
+                "leave torchrun out"
+            )
+    elif num_processes > 1:
+        sys.exit(_run_torchrun(num_processes, arguments))
+
+
+def _run_torchrun(num_processes: int, arguments: Sequence[str]) -> int:
+    """``torchrun`` within this process, without its traceback; the exit code of the process that failed first."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
+    options = ["--standalone", f"--nproc-per-node={num_processes}", "-m"]
+    try:
+        run.main([*options, "--", "doremi", *arguments])  # without -- it takes our --nproc for its --nproc-per-node
+    except ChildFailedError as error:
+        index, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return failure.exitcode  # the process has said why
+        ended_by = signal.Signals(-failure.exitcode).name
+        raise RunFailedError(f"process {index} was ended by {ended_by}; the same command continues") from None
+    except SignalException:
+        return INTERRUPTED
+    return 0
+
+
+def _check_launcher() -> None:
+    """``accelerate launch --cpu --num_processes 2`` (accelerate 1.15) silently starts one process.
+
+    It gives that process the address of a meeting point, which it does only for several, and no rank.
+    """
+    if "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ and not is_launched():
+        raise InputError(
+            "accelerate launch was asked for several processes and started one, as it does on CPU; start with --nproc "
+            "N, or with torchrun --nproc-per-node=N -m doremi"
+        )
+
+
+def wait_for(is_done: Callable[[], bool], what: str) -> None:
+    """Return once the first process has done something, in a second or in hours; it is done when ``is_done()``.
+
+    By polling and not at a barrier, which times out. ``what`` is done is named in a notice on another node.
+
+    Raises:
+        RunFailedError: the process that started this one is gone, and the first process probably with it.
+    """
+    parent, started, has_noticed = os.getppid(), time.monotonic(), is_first() or not _is_on_another_node()
+    while not is_done():
+        if os.getppid() != parent:
+            raise RunFailedError(f"process {rank()}: torchrun has ended while this process waited for {what}")
+        if not has_noticed and time.monotonic() - started > NOTICE_SECONDS:
+            has_noticed = True
+            logger.warning(
+                "still waiting for %s, which process 0 makes; do all nodes share the storage of the run directory?",
+                what,
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _is_on_another_node() -> bool:
+    return int(os.environ.get("GROUP_RANK", "0")) > 0
+
+
+def fail(exit_code: int, message: str) -> int:
+    """Say on stderr why this process ends; returns the exit code.
+
+    The first of several processes speaks first: where all fail alike, torchrun ends the others while they wait, and the
+    message appears once. An interruption reaches all of them, and is told by the first one alone.
+    """
+    if is_first() or exit_code != INTERRUPTED:
+        _let_the_first_speak()
+        print(f"{prefix()}doremi: {message}", file=sys.stderr, flush=True)
+    if world_size() > 1:
+        sys.stdout.flush()
+        os._exit(exit_code)  # a process group that others still use may hang or abort when it is taken down
+    return exit_code
+
+
+def _let_the_first_speak() -> None:
+    if not is_first():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(HOLD_BACK_SECONDS)
