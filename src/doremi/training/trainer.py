@@ -60,8 +60,6 @@ class DoReMiTrainer(Trainer):
         InputError: the proxy's global batch has fewer rows than there are domains, so that some would be absent.
     """
 
-    loss_is_scaled_for_ga = True  # our loss is a sum over the global batch; transformers would divide it otherwise
-
     def __init__(
         self,
         model: PreTrainedModel,
@@ -84,7 +82,9 @@ class DoReMiTrainer(Trainer):
         self._allow_absent_domains = allow_absent_domains
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
-        super().__init__(model=model, args=args, **kwargs)
+        # a loss of our own is how to tell every version of transformers that ours is a sum over the global batch: it
+        # would divide it by the number of micro-batches (5.17 knows no `loss_is_scaled_for_ga`)
+        super().__init__(model=model, args=args, compute_loss_func=self.compute_loss, **kwargs)
         mixture = mixture or MixtureSettings()
         self.loader = self._make_loader(corpus, sampling_weights, mixture)
         if objective.needs_losses:
@@ -202,8 +202,8 @@ class DoReMiTrainer(Trainer):
             self._add_sums(nats.detach(), inputs)
         row_nats = nats.sum(dim=1)
         weights = self.objective.token_weights(inputs["domain_ids"]).to(row_nats.dtype)
-        # of an infinite loss the gradient may be finite: NaN weights show it to all ranks, in the gradient norm
-        weights = weights + (row_nats - row_nats).detach()
+        # an infinite loss may have a finite gradient; as 0 · inf = NaN it shows in the gradient norm, on all ranks
+        weights = weights + 0 * row_nats.detach().sum()
         if self._unsummed:
             self._add_sums(nats.detach(), inputs)
         self._count_for_the_log(row_nats.detach(), inputs)
