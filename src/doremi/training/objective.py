@@ -197,8 +197,10 @@ class ExcessLoss:
     def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
         """E and N of a micro-batch: the excess over the reference, clipped at 0 per token, then summed."""
         with torch.inference_mode():
-            excess = (nats - self._reference_nats(batch)).clamp_(min=0)
+            reference_nats = self._reference_nats(batch)
+            excess = (nats - reference_nats).clamp_(min=0)
             excess_rows = excess.sum(dim=1, dtype=torch.float64)
+            excess_rows += 0 * reference_nats.sum(dim=1)  # an infinite one was clamped away; this makes it NaN
             excess_sums = domain_sums(excess_rows, batch["domain_ids"], num_domains=len(self.names))
         return DomainSums(excess_sums, count_targets(batch, num_domains=len(self.names)))
 
