@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return launch.fail(2, str(error))
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
     return 0
