@@ -69,7 +69,7 @@ def test_the_variants_differ(steps, tmp_path):
         for step in steps[:50]:
             take_step(objective, step, num_ranks=1, accumulation=1)
         weights[variant] = objective.token_weights(torch.arange(len(NAMES))).numpy()
-    assert np.abs(weights["self_normalised"] / weights["domain_mean"] - 1).min() > 0.1
+    assert np.abs(weights["self_normalised"] / weights["domain_mean"] - 1).max() > 0.1
     difference = objective.dro.average_weights_with_initial - objective.dro.average_weights
     assert np.abs(difference).max() > 1e-3
 
