@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doremi.corpus import TokenStore
-from doremi.corpus.manifest import ShardEntry
+from doremi.corpus.indexed import IndexedShard
 from doremi.corpus.packing import padded_rows
-from doremi.corpus.sharded_tokens import ShardedTokens
+from doremi.corpus.sharded_tokens import MapLimit, ShardedTokens
 from doremi.errors import InputError, MissingFileError
 
 EOS = 0  # of `build_store`
@@ -54,16 +54,17 @@ def test_row_that_does_not_exist(build_store, index):
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=6),
     length=st.integers(1, 12),
+    max_maps=st.sampled_from([1, 2, 100]),
     data=st.data(),
 )
-def test_windows_are_slices_of_the_stream(tmp_path_factory, sizes, length, data):
+def test_windows_are_slices_of_the_stream(tmp_path_factory, sizes, length, max_maps, data):
     folder = tmp_path_factory.mktemp("shards")
     stream = np.arange(1, sum(sizes) + 1, dtype="<u2")
-    entries = []
+    shards = []
     for shard, piece in enumerate(np.split(stream, np.cumsum(sizes)[:-1])):
         (folder / f"{shard}.bin").write_bytes(piece.tobytes())
-        entries.append(ShardEntry(str(shard), 1, len(piece), 0, "", ""))
-    tokens = ShardedTokens(folder, entries, dtype="uint16")
+        shards.append(IndexedShard(folder / str(shard), "uint16", len(piece)))
+    tokens = ShardedTokens(shards, dtype="uint16", limit=MapLimit(max_maps))
     starts = np.array(data.draw(st.lists(st.integers(0, len(stream) - 1), min_size=1)))
     expected = [[*stream[start : start + length], *[0] * (start + length - len(stream))] for start in starts]
     assert tokens.windows(starts, length).tolist() == expected
@@ -164,6 +165,22 @@ class TestOpening:
         content = json.loads((path / "manifest.json").read_text())
         (path / "manifest.json").write_text(json.dumps({**content, "version": 99}))
         with pytest.raises(InputError, match="format version 99, this release reads version 1"):
+            TokenStore.open(path)
+
+    @pytest.mark.parametrize("change", [{"dtype": "int32"}, {"digest": "0" * 32}, {"tokenizer": {}}, {"domains": []}])
+    def test_changed_manifest(self, build_store, change):
+        path = build_store({"a": TWO_SHARDS}).path
+        content = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**content, **change}))
+        with pytest.raises(InputError, match=r"manifest\.json: was changed after it was written: its digest is not"):
+            TokenStore.open(path)
+
+    def test_manifest_without_a_digest(self, build_store):
+        path = build_store({"a": TWO_SHARDS}).path
+        content = json.loads((path / "manifest.json").read_text())
+        del content["digest"], content["domains"]
+        (path / "manifest.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="was changed after it was written"):
             TokenStore.open(path)
 
     @pytest.mark.parametrize("suffix", ["bin", "idx"])

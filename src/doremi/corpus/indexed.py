@@ -9,6 +9,7 @@ linked, nanotron read the pair as it is.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,32 @@ def read_lengths(path: Path, *, dtype: str) -> np.ndarray:
                 f"{_CODES[dtype]} ({dtype}); prepare the corpus again"
             )
         return np.fromfile(file, dtype="<i4", count=num_documents)
+
+
+def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
+    """The whole file as dtype[n], read-only, by memory map.
+
+    Not np.memmap: Python's map keeps a file descriptor for as long as it lives, of which a process often has 1,024.
+    Arrow's lives on without one.
+    """
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as file:
+        return np.frombuffer(file.read_buffer(), dtype)
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """One ``.bin`` and ``.idx`` pair; neither is opened before it is read."""
+
+    path: Path  # without suffix
+    dtype: str
+    num_tokens: int
+
+    def tokens(self) -> np.ndarray:
+        """tokens[num_tokens], by memory map."""
+        return map_file(self.path.with_name(f"{self.path.name}.bin"), little_endian(self.dtype))
+
+    def document_lengths(self) -> np.ndarray:
+        """int32[documents], each with its EOS."""
+        return read_lengths(self.path.with_name(f"{self.path.name}.idx"), dtype=self.dtype)

@@ -72,7 +72,21 @@ def build(
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
     """The digest that ``manifest`` should have."""
-    return files.digest_json({key: manifest[key] for key in ("format", "version", "dtype", "tokenizer", "domains")})
+    parts = ("format", "version", "dtype", "tokenizer", "domains")
+    return files.digest_json({key: manifest.get(key) for key in parts})
+
+
+def check_digest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest that is not as it was written.
+
+    Raises:
+        InputError: its digest is not that of its content.
+    """
+    if content_digest(manifest) != manifest.get("digest"):
+        raise InputError(
+            f"{folder / NAME}: was changed after it was written: its digest is not that of its content; restore it, or "
+            "prepare the corpus again in an empty folder"
+        )
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -100,3 +114,8 @@ def read(folder: Path) -> dict[str, Any]:
 def shard_entries(domain: dict[str, Any], split: Split) -> list[ShardEntry]:
     """The shards of one domain of a manifest, in the order of its virtual concatenation."""
     return [ShardEntry(**entry) for entry in domain[split]]
+
+
+def entries(manifest: Mapping[str, Any]) -> dict[tuple[str, Split], list[ShardEntry]]:
+    """The shards of every domain and split."""
+    return {(domain["name"], split): shard_entries(domain, split) for domain in manifest["domains"] for split in SPLITS}

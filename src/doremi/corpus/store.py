@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ import numpy as np
 
 from doremi import files
 from doremi.corpus import indexed, manifest
-from doremi.corpus.manifest import SPLITS, ShardEntry, Split
+from doremi.corpus.indexed import IndexedShard
+from doremi.corpus.manifest import ShardEntry, Split
 from doremi.corpus.packing import Packing, RowTable, packed_rows, padded_rows
-from doremi.corpus.sharded_tokens import ShardedTokens
+from doremi.corpus.sharded_tokens import MapLimit, Shard, ShardedTokens
 from doremi.errors import InputError, MissingFileError
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -27,9 +28,14 @@ class Rows(NamedTuple):
 
 
 class TokenStore:
-    """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which open it anew."""
+    """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which open it anew.
 
-    def __init__(self, path: Path, content: dict[str, Any], packing: Packing) -> None:
+    Holds no file open, and at most 32,768 memory maps, however many shards there are.
+    """
+
+    def __init__(
+        self, path: Path, content: dict[str, Any], packing: Packing, shards: Mapping[tuple[str, Split], Sequence[Shard]]
+    ) -> None:
         self.path = path
         self.manifest = content
         self.packing = packing
@@ -38,12 +44,9 @@ class TokenStore:
         self.eos_token_id: int = content["tokenizer"]["eos_token_id"]
         self.vocab_size: int = content["tokenizer"]["vocab_size"]
         self.tokenizer_digest: str = content["tokenizer"]["digest"]
-        self._shards: dict[tuple[str, Split], list[ShardEntry]] = {
-            (domain["name"], split): manifest.shard_entries(domain, split)
-            for domain in content["domains"]
-            for split in SPLITS
-        }
-        self._tokens = {key: ShardedTokens(self.path, shards, dtype=self.dtype) for key, shards in self._shards.items()}
+        self._shards = manifest.entries(content)
+        limit = MapLimit()
+        self._tokens = {key: ShardedTokens(shards[key], dtype=self.dtype, limit=limit) for key in self._shards}
         self._padded_rows = lru_cache(maxsize=None)(self._build_padded_rows)
 
     @classmethod
@@ -56,11 +59,16 @@ class TokenStore:
 
         Raises:
             MissingFileError: no store there, or one of its files is missing.
-            InputError: a manifest of another format, or a shard whose size is not the manifest's.
+            InputError: a manifest of another format or that was changed, or a shard whose size is not the manifest's.
         """
         path = Path(path)
         content = manifest.read(path)
-        store = cls(path, content, packing or content.get("packing", "pack"))
+        manifest.check_digest(path, content)
+        shards = {
+            key: [IndexedShard(path / entry.file, content["dtype"], entry.tokens) for entry in entries]
+            for key, entries in manifest.entries(content).items()
+        }
+        store = cls(path, content, packing or content.get("packing", "pack"), shards)
         store._check_sizes()
         return store
 
