@@ -10,7 +10,7 @@ import pytest
 import tokenizers as hf_tokenizers
 
 from doremi.corpus import backends
-from doremi.corpus.backends import open_encode, reference_encode
+from doremi.corpus.backends import Ids, ReferenceEncoder, open_encoder
 from doremi.errors import InputError
 
 TEXTS = ["the cat", "", "a <|endoftext|> b", "日本語\n\n  x", "the dog sat"]
@@ -40,67 +40,72 @@ def pretend(backend, monkeypatch):
             def encode_batch_flat(self, texts, *, add_special_tokens, split_special_tokens):
                 assert (add_special_tokens, split_special_tokens) == (False, True)
                 seen.extend(texts)
-                ids = [i + differs(t) for t, i in zip(texts, reference_encode(backend)(texts), strict=True)]
-                offsets = np.cumsum([0, *map(len, ids)])
-                return np.concatenate(ids).astype("<u4").tobytes(), offsets.astype("<u8").tobytes()
+                flat, lengths = ReferenceEncoder(backend)(texts)
+                flat = flat + np.repeat([differs(text) for text in texts], lengths)
+                return flat.astype("<u4").tobytes(), np.cumsum([0, *lengths]).astype("<u8").tobytes()
 
         module = ModuleType("fastokens")
         module.Tokenizer = Tokenizer
         monkeypatch.setitem(sys.modules, "fastokens", module)
+        monkeypatch.setattr(backends.metadata, "version", lambda name: f"0.1 of {name}")
         return seen
 
     return install
 
 
-def as_lists(arrays) -> list[list[int]]:
-    return [array.tolist() for array in arrays]
+def as_lists(ids: Ids) -> list[list[int]]:
+    return [array.tolist() for array in ids.split()]
 
 
 def test_used_where_ids_agree(backend, pretend):
     seen = pretend()
-    encode = open_encode(backend, "auto")
-    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    encode = open_encoder(backend, "auto")
+    assert as_lists(encode(TEXTS)) == as_lists(ReferenceEncoder(backend)(TEXTS))
     assert as_lists(encode([])) == []
+    assert as_lists(encode(["", ""])) == [[], []]
+    assert encode.name == "fastokens 0.1 of fastokens"
+    encode(TEXTS)
     assert seen[-len(TEXTS) :] == TEXTS
 
 
 def test_not_installed_is_no_reason_to_worry(backend, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "fastokens", None)
-    assert as_lists(open_encode(backend, "auto")(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    assert as_lists(open_encoder(backend, "auto")(TEXTS)) == as_lists(ReferenceEncoder(backend)(TEXTS))
     with pytest.raises(InputError, match=r"corpus\.tokenizer\.backend: fastokens cannot be imported"):
-        open_encode(backend, "fastokens")
+        open_encoder(backend, "fastokens")
 
 
 def test_falls_back_where_it_cannot_read_the_tokenizer(backend, pretend, caplog):
     pretend(load_error="unsupported model type: Unigram")
-    assert as_lists(open_encode(backend, "auto")(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    assert as_lists(open_encoder(backend, "auto")(TEXTS)) == as_lists(ReferenceEncoder(backend)(TEXTS))
     assert "fastokens cannot read this tokenizer (unsupported model type: Unigram): encoding with" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["'LL", "\u200d", "<|endoftext|>"])
 def test_falls_back_where_the_fuzz_set_differs(backend, pretend, caplog, what):
     pretend(differs=lambda text: what in text)
-    assert as_lists(open_encode(backend, "auto")(["'LL"])) == as_lists(reference_encode(backend)(["'LL"]))
+    assert as_lists(open_encoder(backend, "auto")(["'LL"])) == as_lists(ReferenceEncoder(backend)(["'LL"]))
     assert "fastokens gives other token ids for" in caplog.text
     with pytest.raises(InputError, match=r"gives other token ids for .*; use auto or tokenizers"):
-        open_encode(backend, "fastokens")
+        open_encoder(backend, "fastokens")
 
 
 def test_falls_back_where_the_first_documents_differ(backend, pretend, caplog):
     pretend(differs=lambda text: "the dog" in text)
-    encode = open_encode(backend, "auto")
-    assert caplog.text == ""
-    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    encode = open_encoder(backend, "auto")
+    assert (caplog.text, encode.name) == ("", "fastokens 0.1 of fastokens")
+    assert as_lists(encode(TEXTS)) == as_lists(ReferenceEncoder(backend)(TEXTS))
     assert "fastokens gives other token ids for 'the dog sat': encoding with tokenizers instead" in caplog.text
-    assert as_lists(encode(["the dog"])) == as_lists(reference_encode(backend)(["the dog"]))
+    assert encode.name == f"tokenizers {hf_tokenizers.__version__}"
+    assert as_lists(encode(["the dog"])) == as_lists(ReferenceEncoder(backend)(["the dog"]))
     with pytest.raises(InputError, match="gives other token ids for 'the dog sat'"):
-        open_encode(backend, "fastokens")(TEXTS)
+        open_encoder(backend, "fastokens")(TEXTS)
 
 
 def test_only_the_first_documents_are_encoded_twice(backend, pretend, monkeypatch):
     monkeypatch.setattr(backends, "CHECKED_BYTES", 20)
     seen = pretend()
-    encode = open_encode(backend, "auto")
+    encode = open_encoder(backend, "auto")
     seen.clear()
     encode(["x" * 15, "y" * 15, "z"])
     encode(["after"])
@@ -109,5 +114,5 @@ def test_only_the_first_documents_are_encoded_twice(backend, pretend, monkeypatc
 
 def test_the_real_one(backend):
     pytest.importorskip("fastokens")
-    encode = open_encode(backend, "fastokens")
-    assert as_lists(encode(TEXTS)) == as_lists(reference_encode(backend)(TEXTS))
+    encode = open_encoder(backend, "fastokens")
+    assert as_lists(encode(TEXTS)) == as_lists(ReferenceEncoder(backend)(TEXTS))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import datasets
 import numpy as np
@@ -17,8 +18,9 @@ from transformers import AutoTokenizer
 
 from doremi import files
 from doremi.corpus import TokenStore, from_datasets, prepare, show
+from doremi.corpus.backends import ReferenceEncoder
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
+from doremi.recipe import CorpusConfig, TokenizerConfig
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
@@ -114,6 +116,16 @@ class TestContent:
         assert shard["idx_digest"] == files.digest_file(folder / "train/domain=Wiki/00001.idx")
         assert manifest["inputs"] == [{"name": "0.jsonl", "skipped": {}}, {"name": "1.jsonl.zst", "skipped": {}}]
         assert not (folder / "work").exists()
+
+    def test_what_encoded_is_recorded_and_no_part_of_the_digest(self, corpus, tmp_path, monkeypatch):
+        config, folder = corpus
+        config = config.model_copy(update={"tokenizer": TokenizerConfig(vocab_size=400, backend="tokenizers")})
+        store = prepare(config, folder)
+        assert store.manifest["encoded_by"] == [f"tokenizers {version('tokenizers')}"]
+        monkeypatch.setattr(ReferenceEncoder, "name", "another 1.0")
+        other = prepare(config, tmp_path / "other")
+        assert other.manifest["encoded_by"] == ["another 1.0"]
+        assert other.digest == store.digest
 
     @settings(
         derandomize=True, max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

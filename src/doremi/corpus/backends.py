@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from itertools import chain
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import tokenizers
@@ -16,34 +18,60 @@ from doremi.errors import InputError
 logger = logging.getLogger(__name__)
 
 Backend = Literal["auto", "tokenizers", "fastokens"]
-Encode = Callable[[Sequence[str]], list[np.ndarray]]  # texts to ids int[n] each, without EOS
 
 CHECKED_BYTES = 250_000  # of the first documents that a process encodes are encoded with both: an eighth of a second
 _FUZZ_ALPHABETS = ((32, 127), (0, 0x250), (0x300, 0x3000), (0x3040, 0xD7FF), (0x1F300, 0x1FAFF))
 _FUZZ_PIECES = ("\r\n", "\n\n", "  ", "\t", "\x00", "'s", "'LL", "123456", "e\u0301", "\u200d", "\ufeff", "\u00a0")
 
 
-def reference_encode(backend: tokenizers.Tokenizer) -> Encode:
-    """Encode with `tokenizers`, in Rust threads, unless TOKENIZERS_PARALLELISM says no."""
+class Ids(NamedTuple):
+    """Token ids of several texts, end to end: an array a text would cost more than the fast encoder itself."""
 
-    def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+    flat: np.ndarray  # int[n]
+    lengths: np.ndarray  # int64[texts], sum n
 
-    return encode
+    def split(self) -> list[np.ndarray]:
+        """int[n_i] of each text, views of ``flat``."""
+        return np.split(self.flat, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
 
-def open_encode(backend: tokenizers.Tokenizer, choice: Backend) -> Encode:
+class TextEncoder(Protocol):
+    """Texts to ids, without EOS."""
+
+    @property
+    def name(self) -> str:
+        """Library and version."""
+
+    def __call__(self, texts: Sequence[str]) -> Ids:
+        """The ids of each text."""
+
+
+class ReferenceEncoder:
+    """`tokenizers`, in Rust threads, unless TOKENIZERS_PARALLELISM says no."""
+
+    name = f"tokenizers {tokenizers.__version__}"
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+
+    def __call__(self, texts: Sequence[str]) -> Ids:
+        """The ids of each text."""
+        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        return Ids(np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths)
+
+
+def open_encoder(backend: tokenizers.Tokenizer, choice: Backend) -> TextEncoder:
     """The encoder of ``choice``: for "auto" fastokens where it is installed and gives the same ids, else the reference.
 
     Raises:
         InputError: "fastokens" was asked for, but is not installed, cannot read this tokenizer or gives other ids.
     """
-    reference = reference_encode(backend)
+    reference = ReferenceEncoder(backend)
     if choice == "tokenizers":
         return reference
     try:
-        fast = _fast_encode(backend)
+        fast = _FastEncoder(backend)
         special = [token.content for token in backend.get_added_tokens_decoder().values()]
         _compare(fast, reference, list(_fuzz_texts(special)))
     except _UnusableError as error:
@@ -52,7 +80,7 @@ def open_encode(backend: tokenizers.Tokenizer, choice: Backend) -> Encode:
         if error.is_installed:
             logger.warning("fastokens %s: encoding with tokenizers instead", error)
         return reference
-    return _CheckedEncode(fast, reference, is_forced=choice == "fastokens")
+    return _CheckedEncoder(fast, reference, is_forced=choice == "fastokens")
 
 
 class _UnusableError(Exception):
@@ -61,53 +89,58 @@ class _UnusableError(Exception):
         self.is_installed = is_installed
 
 
-class _CheckedEncode:
+class _FastEncoder:
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        try:
+            fastokens = importlib.import_module("fastokens")
+        except ImportError as error:
+            raise _UnusableError(f"cannot be imported ({error})", is_installed=error.name != "fastokens") from error
+        try:
+            self._backend: Any = fastokens.Tokenizer.from_json_str(backend.to_str())
+        except ValueError as error:
+            raise _UnusableError(f"cannot read this tokenizer ({error})") from error
+
+    @property
+    def name(self) -> str:
+        return f"fastokens {metadata.version('fastokens')}"
+
+    def __call__(self, texts: Sequence[str]) -> Ids:
+        data, bounds = self._backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return Ids(np.frombuffer(data, "<u4"), np.diff(np.frombuffer(bounds, "<u8").astype(np.int64)))
+
+
+class _CheckedEncoder:
     """fastokens, whose first documents are compared with the reference before anything is made of them."""
 
-    def __init__(self, fast: Encode, reference: Encode, *, is_forced: bool) -> None:
-        self._encode, self._reference, self._is_forced = fast, reference, is_forced
+    def __init__(self, fast: _FastEncoder, reference: ReferenceEncoder, *, is_forced: bool) -> None:
+        self._encoder: TextEncoder = fast
+        self._reference, self._is_forced = reference, is_forced
         self._bytes_left = CHECKED_BYTES
 
-    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+    @property
+    def name(self) -> str:
+        return self._encoder.name
+
+    def __call__(self, texts: Sequence[str]) -> Ids:
         if self._bytes_left > 0:
             self._check(texts)
-        return self._encode(texts)
+        return self._encoder(texts)
 
     def _check(self, texts: Sequence[str]) -> None:
         sizes = np.cumsum([len(text.encode()) for text in texts])
         checked = texts[: int(np.searchsorted(sizes, self._bytes_left)) + 1]
         self._bytes_left -= int(sizes[-1]) if len(sizes) else 0
         try:
-            _compare(self._encode, self._reference, checked)
+            _compare(self._encoder, self._reference, checked)
         except _UnusableError as error:
             if self._is_forced:
                 raise InputError(f"corpus.tokenizer.backend: fastokens {error}; use auto or tokenizers") from error
             logger.warning("fastokens %s: encoding with tokenizers instead", error)
-            self._encode, self._bytes_left = self._reference, 0
+            self._encoder, self._bytes_left = self._reference, 0
 
 
-def _fast_encode(backend: tokenizers.Tokenizer) -> Encode:
-    try:
-        fastokens = importlib.import_module("fastokens")
-    except ImportError as error:
-        raise _UnusableError(f"cannot be imported ({error})", is_installed=error.name != "fastokens") from error
-    try:
-        fast: Any = fastokens.Tokenizer.from_json_str(backend.to_str())
-    except ValueError as error:
-        raise _UnusableError(f"cannot read this tokenizer ({error})") from error
-
-    def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        if not texts:
-            return []
-        data, bounds = fast.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
-        offsets = np.frombuffer(bounds, "<u8").astype(np.int64)
-        return np.split(np.frombuffer(data, "<u4"), offsets[1:-1])
-
-    return encode
-
-
-def _compare(fast: Encode, reference: Encode, texts: Sequence[str]) -> None:
-    for text, ours, theirs in zip(texts, fast(texts), reference(texts), strict=True):
+def _compare(fast: TextEncoder, reference: TextEncoder, texts: Sequence[str]) -> None:
+    for text, ours, theirs in zip(texts, fast(texts).split(), reference(texts).split(), strict=True):
         if not np.array_equal(ours, theirs):
             raise _UnusableError(f"gives other token ids for {text[:60]!r}")
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from doremi.corpus import indexed
+from doremi.corpus.backends import Ids
 from doremi.corpus.documents import Chunk, Document, OnBadRecord, read
 from doremi.corpus.inputs import InputFile, Kind
 from doremi.corpus.manifest import Split
@@ -64,14 +65,24 @@ def _write(
     kept: list[tuple[Document, Split]], file: InputFile, tokenizer: CorpusTokenizer, writer: ShardWriter
 ) -> None:
     texts = [document.content for document, _ in kept if isinstance(document.content, str)]
-    encoded = iter(tokenizer.encode(texts))
+    encoded = _with_eos(tokenizer.encode(texts), tokenizer.entry.eos_token_id, writer.dtype)
     for document, side in kept:
         if isinstance(document.content, str):
-            ids = np.append(next(encoded), tokenizer.entry.eos_token_id)
-            writer.append(document.domain, side, ids, num_bytes=document.num_bytes)
+            writer.append(document.domain, side, next(encoded), num_bytes=document.num_bytes)
         else:
             ids = _checked_ids(document, file, tokenizer)
             writer.append(document.domain, side, ids, num_bytes=tokenizer.count_bytes(ids))
+
+
+def _with_eos(ids: Ids, eos_token_id: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """dtype[n_i + 1] of each text. Copied once: np.append and a cast took 14 us a document, this takes one."""
+    start = 0
+    for length in ids.lengths.tolist():
+        document = np.empty(length + 1, dtype)
+        document[:-1] = ids.flat[start : start + length]
+        document[-1] = eos_token_id
+        start += length
+        yield document
 
 
 def _checked_ids(document: Document, file: InputFile, tokenizer: CorpusTokenizer) -> np.ndarray:

@@ -113,7 +113,7 @@ def _run(job: _Job) -> TokenStore:
         _hash_held_out(job, work)
         fraction = 0.0 if job.config.held_out_inputs else job.config.held_out_fraction
         tokenizer = _tokenizer(job, HeldOutRule(fraction, work.held_out_hashes()))
-        _encode(job, work, fraction)
+        _encode(job, work, fraction, tokenizer)
         files.write_json(job.folder / manifest.NAME, _manifest(job, work, tokenizer))
         work.remove()
     return TokenStore.open(job.folder, packing=job.config.packing)
@@ -131,14 +131,16 @@ def _tokenizer(job: _Job, rule: HeldOutRule) -> CorpusTokenizer:
     """The tokenizer in the store, put there now if it is not yet."""
     folder, settings = job.folder / TOKENIZER_FOLDER, job.config.tokenizer
     if (folder / "tokenizer.json").is_file():
-        return corpus_tokenizers.load(str(folder))
+        return corpus_tokenizers.load(str(folder), encode_with=settings.backend)
     if job.tokenizer is not None:
-        job.tokenizer.save(folder)
+        tokenizer = job.tokenizer
     elif settings.path is not None:
-        corpus_tokenizers.load(settings.path, eos_token=settings.eos_token).save(folder)
+        tokenizer = corpus_tokenizers.load(settings.path, eos_token=settings.eos_token, encode_with=settings.backend)
     else:
-        corpus_tokenizers.train(_training_texts(job, rule), vocab_size=settings.vocab_size).save(folder)
-    return corpus_tokenizers.load(str(folder))
+        texts = _training_texts(job, rule)
+        tokenizer = corpus_tokenizers.train(texts, vocab_size=settings.vocab_size, encode_with=settings.backend)
+    tokenizer.save(folder)
+    return tokenizer
 
 
 def _training_texts(job: _Job, rule: HeldOutRule) -> list[str]:
@@ -161,7 +163,7 @@ def _training_texts(job: _Job, rule: HeldOutRule) -> list[str]:
     return texts
 
 
-def _encode(job: _Job, work: WorkFolder, fraction: float) -> None:
+def _encode(job: _Job, work: WorkFolder, fraction: float, tokenizer: CorpusTokenizer) -> None:
     settings = EncoderSettings(
         job.folder, fraction, on_bad_record=job.config.on_bad_record, encode_with=job.config.tokenizer.backend
     )
@@ -170,19 +172,23 @@ def _encode(job: _Job, work: WorkFolder, fraction: float) -> None:
         for file in (file for ordinal, file in enumerate(job.inputs) if ordinal not in left):
             progress.finish(file)
         names: set[str] = set()
-        for ordinal in _encoded(left, settings, job.config.num_workers, progress):
+        for ordinal in _encoded(left, settings, job.config.num_workers, progress, tokenizer):
             progress.finish(job.inputs[ordinal])
             names.update(work.domains(ordinal))
             check_names(names)  # now, not after the last of a thousand files
 
 
 def _encoded(
-    left: dict[int, InputFile], settings: EncoderSettings, num_workers: int, progress: Progress
+    left: dict[int, InputFile],
+    settings: EncoderSettings,
+    num_workers: int,
+    progress: Progress,
+    tokenizer: CorpusTokenizer,
 ) -> Iterator[int]:
     if num_workers > 1 and len(left) > 1:
         yield from encode_in_processes(left, settings, num_workers=min(num_workers, len(left)))
     elif left:
-        encoder = Encoder(settings)
+        encoder = Encoder(settings, tokenizer)
         for ordinal, file in left.items():
             encoder.encode(ordinal, file, advance=progress.advance)
             yield ordinal
@@ -190,7 +196,12 @@ def _encoded(
 
 def _manifest(job: _Job, work: WorkFolder, tokenizer: CorpusTokenizer) -> dict[str, Any]:
     markers = [work.marker(ordinal) for ordinal in range(len(job.inputs))]
-    settings = {"config_digest": job.digest, "packing": job.config.packing, "prepared_by": f"doremi {__version__}"}
+    settings = {
+        "config_digest": job.digest,
+        "packing": job.config.packing,
+        "prepared_by": f"doremi {__version__}",
+        "encoded_by": sorted({marker["encoded_by"] for marker in markers}),
+    }
     inputs = [{"name": Path(marker["name"]).name, "skipped": marker["skipped"]} for marker in markers]
     return manifest.build(
         tokenizer=tokenizer.entry,

@@ -37,7 +37,8 @@ class ShardWriter:
     def __init__(self, store: Path, *, ordinal: int, dtype: str) -> None:
         self._store = store
         self._partial = store / PARTIAL_FOLDER / f"{ordinal:05d}"
-        self._ordinal, self._dtype = ordinal, dtype
+        self.dtype = indexed.little_endian(dtype)
+        self._ordinal, self._dtype_name = ordinal, dtype
         self._shards: dict[tuple[str, Split], _OpenShard] = {}
         self._pending_bytes = 0
 
@@ -53,7 +54,7 @@ class ShardWriter:
         """Add one document: its token ids int[n], n > 0, final EOS included, and the size of its text in UTF-8."""
         if (domain, split) not in self._shards:
             path = self._partial / f"{split}.{len(self._shards):05d}.bin"
-            self._shards[domain, split] = _OpenShard(path, self._dtype)
+            self._shards[domain, split] = _OpenShard(path, self.dtype)
         self._pending_bytes += self._shards[domain, split].append(ids, num_bytes)
         if self._pending_bytes >= MAX_PENDING_BYTES:
             self._flush()
@@ -72,7 +73,7 @@ class ShardWriter:
         for (domain, split), shard in sorted(self._shards.items()):
             name = f"{split}/{files.encode_name(domain)}/{self._ordinal:05d}"
             index = shard.path.with_suffix(".idx")
-            indexed.write_index(index, np.frombuffer(shard.lengths, np.int32), dtype=self._dtype)
+            indexed.write_index(index, np.frombuffer(shard.lengths, np.int32), dtype=self._dtype_name)
             entry = ShardEntry(
                 file=name,
                 documents=len(shard.lengths),
@@ -88,17 +89,17 @@ class ShardWriter:
 class _OpenShard:
     """One ``.bin`` that grows, with what its index will need."""
 
-    def __init__(self, path: Path, dtype: str) -> None:
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
         self.path = path
         self.lengths = array("i")
         self.num_bytes = 0
         self.digest = xxhash.xxh3_128()
-        self._dtype = indexed.little_endian(dtype)
+        self._dtype = dtype
         self._pending: list[np.ndarray] = []
 
     def append(self, ids: np.ndarray, num_bytes: int) -> int:
         """Keep a document for the next flush; returns the bytes that it takes in memory."""
-        tokens = ids.astype(self._dtype)
+        tokens = ids.astype(self._dtype, copy=False)
         self._pending.append(tokens)
         self.lengths.append(len(tokens))
         self.num_bytes += num_bytes

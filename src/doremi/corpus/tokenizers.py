@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from doremi import files
-from doremi.corpus.backends import Backend, open_encode, reference_encode
+from doremi.corpus.backends import Backend, Ids, ReferenceEncoder, TextEncoder, open_encoder
 from doremi.corpus.manifest import TokenizerEntry
 from doremi.errors import InputError, MissingFileError
 
@@ -48,6 +49,7 @@ class CorpusTokenizer:
         backend.encode_special_tokens = True
         self._backend = backend
         self._folder = folder
+        self._encode_with = encode_with
         eos_token_id = backend.token_to_id(eos_token)
         if eos_token_id is None:
             raise InputError(f"tokenizer: {eos_token!r} is not in its vocabulary; set corpus.tokenizer.eos_token")
@@ -57,17 +59,20 @@ class CorpusTokenizer:
             eos_token_id=eos_token_id,
             vocab_size=max(backend.get_vocab().values()) + 1,
         )
-        if eos_token_id in reference_encode(backend)([f"a {eos_token} b"])[0]:
+        if eos_token_id in ReferenceEncoder(backend)([f"a {eos_token} b"]).flat:
             raise InputError(
                 f"tokenizer: a document that spells out {eos_token!r} would be cut in two, because the token is not "
                 'marked "special" in tokenizer.json; mark it, or name another corpus.tokenizer.eos_token'
             )
 
-        self._encode = open_encode(backend, encode_with)
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """What encodes, by the choice of ``encode_with``; opened when it is first needed, a third of a second."""
+        return open_encoder(self._backend, self._encode_with)
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids int[n] of each text, without EOS, computed in parallel."""
-        return self._encode(texts)
+    def encode(self, texts: Sequence[str]) -> Ids:
+        """Token ids of each text, without EOS, computed in parallel."""
+        return self.encoder(texts)
 
     def count_bytes(self, ids: np.ndarray) -> int:
         """Bytes of UTF-8 that token ids int[n] stand for, EOS tokens not counted."""
@@ -95,7 +100,7 @@ def _digest(backend: tokenizers.Tokenizer, eos_token: str) -> str:
     return files.digest_json([parts, eos_token])
 
 
-def train(texts: Sequence[str], *, vocab_size: int) -> CorpusTokenizer:
+def train(texts: Sequence[str], *, vocab_size: int, encode_with: Backend = "tokenizers") -> CorpusTokenizer:
     """A byte-level BPE of at most ``vocab_size`` tokens, `END_OF_TEXT` among them; the same for the same texts."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -107,7 +112,7 @@ def train(texts: Sequence[str], *, vocab_size: int) -> CorpusTokenizer:
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return CorpusTokenizer(backend, eos_token=END_OF_TEXT)
+    return CorpusTokenizer(backend, eos_token=END_OF_TEXT, encode_with=encode_with)
 
 
 def load(path: str, *, eos_token: str | None = None, encode_with: Backend = "tokenizers") -> CorpusTokenizer:
@@ -134,16 +139,16 @@ def load(path: str, *, eos_token: str | None = None, encode_with: Backend = "tok
     return CorpusTokenizer(backend, eos_token=eos_token, folder=file.parent, encode_with=encode_with)
 
 
-def wrap(tokenizer: Any) -> CorpusTokenizer:
+def wrap(tokenizer: Any, *, encode_with: Backend = "auto") -> CorpusTokenizer:
     """A tokenizer of transformers or tokenizers, or what `load` takes, as ours. The object given is not changed."""
     if isinstance(tokenizer, str | Path):
-        return load(str(tokenizer))
+        return load(str(tokenizer), encode_with=encode_with)
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(backend, tokenizers.Tokenizer):
         raise InputError(f"{type(tokenizer).__name__} is not a fast tokenizer; give one with a tokenizer.json")
     copy = tokenizers.Tokenizer.from_str(backend.to_str())
     eos_token = getattr(tokenizer, "eos_token", None) or _known_eos_token(copy, "the tokenizer given")
-    return CorpusTokenizer(copy, eos_token=eos_token)
+    return CorpusTokenizer(copy, eos_token=eos_token, encode_with=encode_with)
 
 
 def _download(name: str) -> Path:

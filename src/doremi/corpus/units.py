@@ -18,6 +18,7 @@ from doremi.corpus.encode import encode_file
 from doremi.corpus.inputs import InputFile
 from doremi.corpus.split import HeldOutRule
 from doremi.corpus.store import TOKENIZER_FOLDER
+from doremi.corpus.tokenizers import CorpusTokenizer
 from doremi.corpus.work import WorkFolder
 from doremi.errors import RunFailedError
 
@@ -33,12 +34,17 @@ class EncoderSettings:
 
 
 class Encoder:
-    """Turns input files into shards and markers of one store. Opened once per process; the tokenizer is large."""
+    """Turns input files into shards and markers of one store. Opened once per process; the tokenizer is large.
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    ``tokenizer``: that of the store, where the process has it open already.
+    """
+
+    def __init__(self, settings: EncoderSettings, tokenizer: CorpusTokenizer | None = None) -> None:
         self._settings = settings
         self._work = WorkFolder(settings.store)
-        self._tokenizer = tokenizers.load(str(settings.store / TOKENIZER_FOLDER), encode_with=settings.encode_with)
+        self._tokenizer = tokenizer or tokenizers.load(
+            str(settings.store / TOKENIZER_FOLDER), encode_with=settings.encode_with
+        )
         self._rule = HeldOutRule(settings.held_out_fraction, self._work.held_out_hashes())
 
     def encode(self, ordinal: int, file: InputFile, *, advance: Callable[[Chunk], None] = lambda _: None) -> None:
@@ -52,7 +58,7 @@ class Encoder:
             on_bad_record=self._settings.on_bad_record,
             advance=advance,
         )
-        self._work.finish(ordinal, file, encoded)
+        self._work.finish(ordinal, file, encoded, encoded_by=self._tokenizer.encoder.name)
 
 
 def encode_in_processes(

@@ -56,14 +56,15 @@ class WorkFolder:
         """Whether input file number ``ordinal`` has its marker."""
         return self._marker(ordinal).is_file()
 
-    def finish(self, ordinal: int, file: InputFile, encoded: Encoded) -> None:
-        """Write the marker of an input file; its shards must be in place."""
+    def finish(self, ordinal: int, file: InputFile, encoded: Encoded, *, encoded_by: str) -> None:
+        """Write the marker of an input file; its shards must be in place. ``encoded_by``: library and version."""
         shards = [{"domain": s.domain, "split": s.split, "entry": s.entry.as_dict()} for s in encoded.shards]
-        content = {"name": file.name, "skipped": dict(sorted(encoded.skipped.items())), "shards": shards}
+        skipped = dict(sorted(encoded.skipped.items()))
+        content = {"name": file.name, "skipped": skipped, "encoded_by": encoded_by, "shards": shards}
         files.write_json(self._marker(ordinal), content)
 
     def marker(self, ordinal: int) -> dict[str, Any]:
-        """What `finish` wrote: name, skipped, shards."""
+        """What `finish` wrote: name, skipped, encoded_by, shards."""
         content: dict[str, Any] = files.read_json(self._marker(ordinal))
         return content
 
