@@ -28,14 +28,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class HubDatasetConfig(Section):
+    """A dataset of the Hugging Face hub, streamed. None of its code is run."""
+
+    name: str = Field(description="hub id owner/name, or a local folder that datasets.load_dataset reads")
+    config: str | None = Field(None, description="configuration (subset) of the dataset, if it has several")
+    split: str = Field("train", description="split of the dataset; its documents may still be held out by content hash")
+    revision: str | None = Field(None, description="branch, tag or commit; absent: the newest")
+
+
+def _dataset_shorthand(value: object) -> object:
+    """``dataset: owner/name`` is short for ``dataset: {name: owner/name}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 class InputConfig(Section):
-    """One source of documents: a ``path`` or a ``reader``, with a fixed ``domain`` or a ``domain_field``."""
+    """One source of documents: ``path``, ``dataset`` or ``reader``, with a fixed ``domain`` or a ``domain_field``."""
 
     path: str | None = Field(
         None,
-        description="file, folder or glob pattern: .jsonl or .json lines, .txt (one document a file; both plain, .gz "
-        "or .zst), .parquet, or folders that datasets.load_from_disk opens (text, or token ids in upstream's layouts); "
-        "without domain and domain_field, the folder directly below names the domain",
+        description="file, folder or glob pattern, local or a URL such as s3://, gs:// and hf://: .jsonl or .json "
+        "lines, .txt (one document a file; both plain, .gz or .zst), .parquet, or local folders that "
+        "datasets.load_from_disk opens (text, or token ids in upstream's layouts); without domain and domain_field, "
+        "the folder directly below names the domain",
+    )
+    dataset: Annotated[HubDatasetConfig | None, BeforeValidator(_dataset_shorthand)] = Field(
+        None, description="dataset of the Hugging Face hub: owner/name, or a mapping with config, split, revision"
     )
     reader: str | None = Field(
         None,
@@ -56,12 +74,14 @@ class InputConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> InputConfig:
-        if (self.path is None) == (self.reader is None):
-            raise ValueError("give exactly one of `path` and `reader`")
+        if [self.path, self.dataset, self.reader].count(None) != 2:
+            raise ValueError("give exactly one of `path`, `dataset` and `reader`")
         if self.domain is not None and self.domain_field is not None:
             raise ValueError("give `domain` or `domain_field`, not both")
         if self.reader is not None and (self.domain is not None or self.domain_field is not None):
             raise ValueError("a `reader` yields the domain with each document: drop `domain` and `domain_field`")
+        if self.dataset is not None and self.domain is None and self.domain_field is None:
+            raise ValueError("a `dataset` needs `domain` (one name) or `domain_field` (the column that names it)")
         return self
 
 
@@ -194,8 +214,13 @@ class TrainingConfig(Section):
     learning_rate_end: float | None = Field(
         None, ge=0, description="learning rate at the last step; absent: 5 % of the peak"
     )
-    schedule: Literal["cosine", "exponential", "linear", "constant"] = Field(
-        "cosine", description="shape of the decay after warm-up"
+    schedule: Literal["cosine", "exponential", "linear", "wsd", "constant"] = Field(
+        "cosine",
+        description="shape of the decay after warm-up; wsd holds the peak, then decays linearly over the last part "
+        "(also called trapezoidal)",
+    )
+    decay_fraction: float = Field(
+        0.2, gt=0, le=1, description="of wsd: share of all steps, at the end, over which the learning rate decays"
     )
     warmup_fraction: float = Field(0.06, ge=0, lt=1, description="share of the steps that warm up linearly")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
@@ -286,6 +311,11 @@ class ReweightingConfig(Section):
     )
     reference_cache_dtype: Literal["float32", "float16"] = Field(
         "float32", description="float16 takes half the space and rounds each loss by at most 0.05 %"
+    )
+    loss_normalisation: Literal["domain_mean", "self_normalised"] = Field(
+        "domain_mean",
+        description="weight of a token in the proxy's loss. domain_mean: α_i / N_i, the paper's equation 1; "
+        "self_normalised: upstream's α_i / Σ α N, with its average that includes α_0, to compare results with it",
     )
     reference_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the reference's parameters while it is only evaluated"

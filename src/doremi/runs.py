@@ -169,6 +169,7 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
         names=run.names,
         step_size=run.reweighting.step_size,
         smoothing=run.reweighting.smoothing,
+        loss_normalisation=run.reweighting.loss_normalisation,
         cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
     )
 

@@ -75,5 +75,5 @@ def test_the_variants_differ(steps, tmp_path):
 
 
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(InputError, match="is 'mean'; it must be one of domain_mean, self_normalised"):
+    with pytest.raises(InputError, match="is 'mean'; it must be one of 'domain_mean', 'self_normalised'"):
         ExcessLoss(torch.nn.Identity(), names=NAMES, loss_normalisation="mean")

@@ -184,7 +184,7 @@ def test_init_refuses(arguments, message):
 
 @pytest.mark.parametrize(
     ("sums", "counts", "message"),
-    [([1.0], [1], "expected 2"), ([-1.0, 0], [1, 1], ">= 0"), ([1.0, 0], [0, 1], "0 tokens")],
+    [([1.0], [1], "expected 2"), ([1.0, 0], [-1, 1], ">= 0"), ([1.0, 0], [0, 1], "0 tokens")],
 )
 def test_update_refuses(sums, counts, message):
     with pytest.raises(ValueError, match=message):

@@ -139,3 +139,29 @@ def test_saved_state_of_other_domains_is_refused():
     objective = ExcessLoss(tiny_model(2), names=NAMES)
     with pytest.raises(InputError, match=r"is for domains \('x', 'y'\), this run has \('a', 'b', 'c'\)"):
         objective.load_state_dict(group_dro.init(["x", "y"]).to_dict())
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("excess", lambda own, reference: (own - reference).clamp(min=0)),
+        ("hardest", lambda own, reference: own),
+        ("easiest", lambda own, reference: -reference),
+    ],
+)
+def test_the_papers_ablations_put_another_loss_in_place_of_the_excess(target, expected):
+    """Table 7. α follows the domain means of it, whatever their sign."""
+    model, reference = tiny_model(1), tiny_model(2)
+    ids = torch.randint(1, VOCAB_SIZE, (4, 12), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "labels": ids, "domain_ids": torch.tensor([0, 1, 1, 0])}
+    own, theirs = token_nats(model, batch).detach(), token_nats(reference, batch).detach()
+    objective = ExcessLoss(reference, names=("a", "b"), target=target)
+    objective.update(objective.sums(own, batch))
+    means = torch.stack([expected(own, theirs)[batch["domain_ids"] == d].mean() for d in range(2)])
+    np.testing.assert_allclose(objective.dro.excess_losses, means.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(objective.dro.weights, (0.999 * torch.softmax(means, 0) + 0.0005).numpy(), rtol=1e-12)
+
+
+def test_an_unknown_target_is_refused():
+    with pytest.raises(InputError, match="target is 'hard'; it must be one of 'excess', 'hardest', 'easiest'"):
+        ExcessLoss(tiny_model(2), names=("a", "b"), target="hard")

@@ -16,18 +16,23 @@ those tokens. Differences from upstream's code, each of which changes the number
    `GroupDROState.average_weights_with_initial`.)
 4. A domain without target tokens in the batch keeps its latest λ; one never seen takes the mean of the seen.
    (Upstream starts from the logarithm of the vocabulary size, and gets NaN from a domain that is all masked.)
+
+What may be added beyond the paper is in `doremi.reweighting.options`; by default nothing is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from doremi.errors import InputError, RunFailedError
+from doremi.reweighting.options import GroupDROOptions
+
+_ARRAYS = ("weights", "weights_sum", "excess_losses", "smoothed_losses")
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,17 @@ class GroupDROState:
     smoothing: float
     num_updates: int
     weights: np.ndarray  # α_t
-    weights_sum: np.ndarray  # Σ_{t=1..T} α_t
-    excess_losses: np.ndarray  # λ_t as used in the latest update, nats per token; 0 before the first
+    weights_sum: np.ndarray  # Σ α_t over the steps that the answer averages: all of them, unless options say otherwise
+    excess_losses: np.ndarray  # λ_t of the latest update, nats per token; 0 before the first
+    smoothed_losses: np.ndarray  # λ̂_t, what the update used: λ_t, unless options say otherwise
     seen: np.ndarray  # bool[k]: had target tokens in at least one update
+    options: GroupDROOptions = field(default_factory=GroupDROOptions)
 
     @property
     def average_weights(self) -> np.ndarray:
-        """ᾱ, float64[k]: the answer of DoReMi. Before the first update, the initial weights."""
-        return self.weights_sum / self.num_updates if self.num_updates else self.weights
+        """ᾱ, float64[k]: the answer of DoReMi. Before the first step that it averages, the latest weights."""
+        num_averaged = self.num_updates - self.options.average_after
+        return self.weights_sum / num_averaged if num_averaged > 0 else self.weights
 
     @property
     def average_weights_with_initial(self) -> np.ndarray:
@@ -63,6 +71,8 @@ class GroupDROState:
             "weights": self.weights.tolist(),
             "weights_sum": self.weights_sum.tolist(),
             "excess_losses": self.excess_losses.tolist(),
+            "smoothed_losses": self.smoothed_losses.tolist(),
+            "options": self.options.to_dict(),
             "seen": self.seen.tolist(),
         }
 
@@ -74,13 +84,14 @@ class GroupDROState:
             InputError: a key is missing, or an array has not one value per name.
         """
         try:
-            arrays = {key: np.array(content[key], np.float64) for key in ("weights", "weights_sum", "excess_losses")}
+            arrays = {key: np.array(content[key], np.float64) for key in _ARRAYS}
             state = cls(
                 names=tuple(content["names"]),
                 step_size=float(content["step_size"]),
                 smoothing=float(content["smoothing"]),
                 num_updates=int(content["num_updates"]),
                 seen=np.array(content["seen"], bool),
+                options=GroupDROOptions.from_dict(content["options"]),
                 **arrays,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -91,16 +102,23 @@ class GroupDROState:
         return state
 
 
-def init(names: Sequence[str], *, step_size: float = 1.0, smoothing: float = 1e-3) -> GroupDROState:
+def init(
+    names: Sequence[str],
+    *,
+    step_size: float = 1.0,
+    smoothing: float = 1e-3,
+    options: GroupDROOptions | None = None,
+) -> GroupDROState:
     """The adversary before the first step: uniform weights α_0 = 1/k.
 
     Args:
         names: the k domain names; their order is the order of every array.
         step_size: η > 0, per nat of excess loss.
         smoothing: c in [0, 1), the share of uniform weights mixed in at every step.
+        options: what is added beyond the paper; default: nothing.
 
     Raises:
-        InputError: no names, a name twice, or η or c out of range.
+        InputError: no names, a name twice, η or c out of range, or options that do not fit the domains.
     """
     k = len(names)
     if k == 0 or len(set(names)) != k:
@@ -109,6 +127,8 @@ def init(names: Sequence[str], *, step_size: float = 1.0, smoothing: float = 1e-
         raise InputError(f"step_size is {step_size}; it must be finite and > 0 (the paper uses 1)")
     if not 0 <= smoothing < 1:
         raise InputError(f"smoothing is {smoothing}; it must be in [0, 1) (the paper uses 1e-3)")
+    options = options or GroupDROOptions()
+    options.check(names)
     return GroupDROState(
         names=tuple(names),
         step_size=float(step_size),
@@ -117,7 +137,9 @@ def init(names: Sequence[str], *, step_size: float = 1.0, smoothing: float = 1e-
         weights=np.full(k, 1.0 / k),
         weights_sum=np.zeros(k),
         excess_losses=np.zeros(k),
+        smoothed_losses=np.zeros(k),
         seen=np.zeros(k, bool),
+        options=options,
     )
 
 
@@ -126,24 +148,28 @@ def update(state: GroupDROState, *, excess_sums: ArrayLike, token_counts: ArrayL
 
     Args:
         state: the adversary after step t − 1.
-        excess_sums: E, float64[k], nats, >= 0: sums over the global batch (all micro-batches, all ranks).
+        excess_sums: E, float64[k], nats: sums over the global batch (all micro-batches, all ranks). Of the excess they
+            are >= 0; of another objective, such as the paper's ablations, they may not be.
         token_counts: N, int[k]: target tokens that E was summed over; 0 where the domain was absent.
 
     Raises:
         RunFailedError: a sum or a new weight is not finite; names step, domain and value.
-        ValueError: wrong shapes, a negative value, or an excess without tokens.
+        ValueError: wrong shapes, a negative count, or an excess without tokens.
     """
     sums = np.asarray(excess_sums, np.float64)
     counts = np.asarray(token_counts, np.int64)
     _check_sums(state, sums, counts)
+    step = state.num_updates + 1
     excess_losses, seen = _excess_losses(state, sums, counts)
-    weights = _step(state, excess_losses)
+    smoothed_losses = state.options.smooth(excess_losses, before=state.smoothed_losses, step=step)
+    weights = _step(state, smoothed_losses, step_size=state.options.step_size(state.step_size, step=step))
     return replace(
         state,
-        num_updates=state.num_updates + 1,
+        num_updates=step,
         weights=weights,
-        weights_sum=state.weights_sum + weights,
+        weights_sum=state.weights_sum + weights if step > state.options.average_after else state.weights_sum,
         excess_losses=excess_losses,
+        smoothed_losses=smoothed_losses,
         seen=seen,
     )
 
@@ -157,12 +183,13 @@ def _excess_losses(state: GroupDROState, sums: np.ndarray, counts: np.ndarray) -
     return np.where(seen, latest, mean_of_seen), seen
 
 
-def _step(state: GroupDROState, excess_losses: np.ndarray) -> np.ndarray:
+def _step(state: GroupDROState, losses: np.ndarray, *, step_size: float) -> np.ndarray:
     """α_t from α_{t-1} and λ_t, in log space: exp(ηλ) alone overflows from ηλ = 710 on."""
     with np.errstate(divide="ignore"):  # with c = 0 a weight may have underflown to exactly 0, which it then stays
-        log_weights = np.log(state.weights) + state.step_size * excess_losses
+        log_weights = state.options.pull(np.log(state.weights)) + step_size * losses
     scaled = np.exp(log_weights - log_weights.max())
     weights = (1 - state.smoothing) * scaled / scaled.sum() + state.smoothing / len(state.names)
+    weights = state.options.bound(weights)
     _check_finite(state, "weight", weights)
     return weights
 
@@ -172,8 +199,8 @@ def _check_sums(state: GroupDROState, sums: np.ndarray, counts: np.ndarray) -> N
     if sums.shape != (k,) or counts.shape != (k,):
         raise ValueError(f"expected {k} excess sums and token counts, got shapes {sums.shape} and {counts.shape}")
     _check_finite(state, "excess loss sum", sums)
-    if (sums < 0).any() or (counts < 0).any() or (sums[counts == 0] != 0).any():
-        raise ValueError("excess sums and token counts must be >= 0, and 0 tokens must have an excess of 0")
+    if (counts < 0).any() or (sums[counts == 0] != 0).any():
+        raise ValueError("token counts must be >= 0, and 0 tokens must have an excess of 0")
 
 
 def _check_finite(state: GroupDROState, quantity: str, values: np.ndarray) -> None:

@@ -8,17 +8,20 @@ the weights do not depend on the step's losses, it calls `Objective.begin_step` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 
 from doremi.errors import InputError
 from doremi.reweighting import group_dro, token_weights
+from doremi.reweighting.options import GroupDROOptions
 from doremi.reweighting.token_weights import LossNormalisation
 from doremi.training.reference_cache import ReferenceCache
 from doremi.training.token_loss import Batch, target_mask, token_nats
 from doremi.weights import DomainWeights, natural, uniform
+
+Target = Literal["excess", "hardest", "easiest"]
 
 
 class DomainSums(NamedTuple):
@@ -151,6 +154,9 @@ class ExcessLoss:
         cache: where the reference's losses are read from, and stored when they are first computed.
         step_size: η of Group DRO.
         smoothing: c of Group DRO.
+        target: what the adversary raises the weight of: ``excess``, max(ℓ_proxy − ℓ_reference, 0), the paper's; or
+            one of its ablations (Table 7), ``hardest``, ℓ_proxy, and ``easiest``, −ℓ_reference.
+        options: what is added to Group DRO beyond the paper.
         loss_normalisation: ``domain_mean``: the above; ``self_normalised``: upstream's w_j = α_{d(j)} / Σ_i α_i N_i, to
             compare results with it (see `doremi.reweighting.token_weights`).
 
@@ -168,13 +174,16 @@ class ExcessLoss:
         step_size: float = 1.0,
         smoothing: float = 1e-3,
         cache: ReferenceCache | None = None,
+        target: Target = "excess",
+        options: GroupDROOptions | None = None,
         loss_normalisation: LossNormalisation = "domain_mean",
     ) -> None:
-        if loss_normalisation not in (known := get_args(LossNormalisation)):
-            raise InputError(f"loss_normalisation is {loss_normalisation!r}; it must be one of {', '.join(known)}")
+        _check_choice("loss_normalisation", loss_normalisation, get_args(LossNormalisation))
+        _check_choice("target", target, get_args(Target))
         self.reference = reference.eval().requires_grad_(False)
         self._cache = cache
-        self.dro = group_dro.init(names, step_size=step_size, smoothing=smoothing)
+        self._target = target
+        self.dro = group_dro.init(names, step_size=step_size, smoothing=smoothing, options=options)
         self._loss_normalisation = loss_normalisation
         self._presence = np.ones(len(self.names))
         self._sampling_weights = np.ones(len(self.names))  # uniform: the scale is of no consequence
@@ -186,6 +195,11 @@ class ExcessLoss:
         return self.dro.names
 
     @property
+    def may_skip_reference(self) -> bool:
+        """Whether there may be batches, of some ranks only, for which the reference is not called."""
+        return self._cache is not None
+
+    @property
     def average_weights(self) -> DomainWeights:
         """ᾱ: the domain weights that DoReMi answers with."""
         return DomainWeights(dict(zip(self.names, self.dro.average_weights.tolist(), strict=True)))
@@ -195,14 +209,25 @@ class ExcessLoss:
         self._fix_token_weights(token_counts)
 
     def sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
-        """E and N of a micro-batch: the excess over the reference, clipped at 0 per token, then summed."""
+        """E and N of a micro-batch: the excess over the reference, clipped at 0 per token, then summed.
+
+        Of the paper's ablations, the sum of what takes its place.
+        """
         with torch.inference_mode():
-            reference_nats = self._reference_nats(batch)
-            excess = (nats - reference_nats).clamp_(min=0)
-            excess_rows = excess.sum(dim=1, dtype=torch.float64)
-            excess_rows += 0 * reference_nats.sum(dim=1)  # an infinite one was clamped away; this makes it NaN
+            excess_rows = self._losses(nats, batch).sum(dim=1, dtype=torch.float64)
             excess_sums = domain_sums(excess_rows, batch["domain_ids"], num_domains=len(self.names))
         return DomainSums(excess_sums, count_targets(batch, num_domains=len(self.names)))
+
+    def _losses(self, nats: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """[B, T-1]: what λ is the mean of."""
+        if self._target == "hardest":
+            return nats
+        reference_nats = self._reference_nats(batch)
+        if self._target == "easiest":
+            return -reference_nats
+        excess = (nats - reference_nats).clamp_(min=0)
+        excess[:, 0] += 0 * reference_nats.sum(dim=1)  # an infinite one was clamped away; this makes it NaN
+        return excess
 
     def update(self, sums: DomainSums) -> None:
         """One step of the adversary, then this step's w from α_t."""
@@ -282,6 +307,11 @@ class ExcessLoss:
         if restored.names != self.names:
             raise InputError(f"the saved Group DRO state is for domains {restored.names}, this run has {self.names}")
         self.dro = restored
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
 
 
 def presence_probabilities(sampling_weights: np.ndarray, *, global_batch_size: int, sampling: str) -> np.ndarray:
