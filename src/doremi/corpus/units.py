@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
 from doremi.corpus import tokenizers
@@ -71,6 +72,7 @@ def encode_in_processes(
             other is begun.
         RunFailedError: a process was killed.
     """
+    others = set(active_children())
     # Not forked: the threads of Rust and Arrow do not survive that.
     pool = ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker, (settings, num_workers))
     try:
@@ -83,6 +85,10 @@ def encode_in_processes(
             "a worker process was killed, probably for want of memory; run this again with a smaller "
             "corpus.num_workers: input files that are finished are kept"
         ) from None
+    except (KeyboardInterrupt, GeneratorExit):  # here, or in whoever takes what is yielded
+        for process in set(active_children()) - others:
+            process.terminate()  # its file may take hours; the next preparation removes what is half-written
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -93,6 +99,7 @@ _encoder: Encoder  # of this worker process
 def _start_worker(settings: EncoderSettings, num_workers: int) -> None:
     global _encoder
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     os.environ.setdefault("RAYON_NUM_THREADS", str(max((os.cpu_count() or 1) // num_workers, 1)))
     _encoder = Encoder(settings)
 
