@@ -68,7 +68,6 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         "logging_nan_inf_filter": False,  # it would replace a NaN by the last average; ours stops the run
         "average_tokens_across_devices": False,  # token counts are the objective's
         "remove_unused_columns": False,
-        "ddp_find_unused_parameters": False,  # a causal LM uses all of them; looking for others costs every step
     }
     arguments = TrainingArguments(
         **settings | _compilable(config.arguments),
@@ -103,7 +102,7 @@ def precision(config: TrainingConfig) -> str:
 def check(config: TrainingConfig) -> tuple[int, int]:
     """(micro-batch size, accumulation steps), after checking all that `training_arguments` may refuse."""
     _check_passed_through(config.arguments)
-    _check_state_dict_type(config.arguments)
+    _check_fsdp(config.arguments)
     return split_batch(config, world_size=launch.world_size())
 
 
@@ -178,14 +177,16 @@ def _check_passed_through(arguments: dict[str, Any]) -> None:
             raise InputError(f"training.arguments.{key}: transformers.TrainingArguments has no such argument{hint}")
 
 
-def _check_state_dict_type(arguments: dict[str, Any]) -> None:
-    """Sharded checkpoints of FSDP have an index that torch unpickles without restrictions, and no whole model."""
+def _check_fsdp(arguments: dict[str, Any]) -> None:
+    """Sharded checkpoints have an index that torch unpickles without restrictions; and the first FSDP is going away."""
     fsdp_config = arguments.get("fsdp_config") or {}
     if isinstance(fsdp_config, str):
         fsdp_config = files.read_json(Path(fsdp_config))
-    for key in ("state_dict_type", "fsdp_state_dict_type"):
-        if fsdp_config.get(key, "FULL_STATE_DICT") != "FULL_STATE_DICT":
-            raise InputError(
-                f"training.arguments.fsdp_config.{key}: {fsdp_config[key]} cannot be read back safely (its index is a "
-                "pickle); leave it out: FULL_STATE_DICT gathers the model in the first process' memory to save it"
-            )
+    chosen = {key.removeprefix("fsdp_"): value for key, value in fsdp_config.items()}
+    if chosen.get("state_dict_type", "FULL_STATE_DICT") != "FULL_STATE_DICT":
+        raise InputError(
+            f"training.arguments.fsdp_config.state_dict_type is {chosen['state_dict_type']}, which has a pickle for an "
+            "index; leave it out: FULL_STATE_DICT gathers model and optimizer in the first process' memory to save"
+        )
+    if int(chosen.get("version", 2)) != 2:
+        raise InputError("training.arguments.fsdp_config.version: only FSDP2 is supported; leave it out")

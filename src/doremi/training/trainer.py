@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, distributed, failed_writes, models
+from doremi.training import checkpoints, distributed, failed_writes, models, sharding
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
@@ -57,7 +57,8 @@ class DoReMiTrainer(Trainer):
         **kwargs: passed to `transformers.Trainer` (callbacks, processing_class, optimizers, ...).
 
     Raises:
-        InputError: the proxy's global batch has fewer rows than there are domains, so that some would be absent.
+        InputError: the proxy's global batch has fewer rows than there are domains, so that some would be absent; or
+            several GPUs for one process.
     """
 
     def __init__(
@@ -80,8 +81,12 @@ class DoReMiTrainer(Trainer):
         self._is_delayed = weights_update == "delayed"
         self._on_update = on_update
         self._allow_absent_domains = allow_absent_domains
+        if args.n_gpu > 1:
+            raise InputError(f"one process sees {args.n_gpu} GPUs; start one for each of them, with torchrun")
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # a causal LM uses all of them, and looking for others takes time
         # a loss of our own is how to tell every version of transformers that ours is a sum over the global batch: it
         # would divide it by the number of micro-batches (5.17 knows no `loss_is_scaled_for_ga`)
         super().__init__(model=model, args=args, compute_loss_func=self.compute_loss, **kwargs)
@@ -100,6 +105,11 @@ class DoReMiTrainer(Trainer):
         if not args.disable_tqdm:
             tokens_per_step = self._global_batch_size * mixture.sequence_length
             self.add_callback(TokenProgress(tokens_per_step=tokens_per_step, description=args.run_name or "train"))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers does, with what `sharding.prepare` does first."""
+        sharding.prepare(self.args)
+        super().create_accelerator_and_postprocess()
 
     @property
     def _global_batch_size(self) -> int:
@@ -143,8 +153,12 @@ class DoReMiTrainer(Trainer):
         if changed := models.disable_dropout(model):
             logger.warning("dropout set to 0 in the proxy, which is measured and trained on: %s", ", ".join(changed))
         reference = getattr(self.objective, "reference", None)
-        if reference is not None:
-            reference.to(self.args.device)
+        if reference is None:
+            return
+        if getattr(self.objective, "may_skip_reference", False):
+            reference.to(self.args.device)  # whole: a rank that needs it may be the only one
+        else:
+            sharding.place_for_evaluation(reference, self.accelerator)
 
     # ---- data ----
 
@@ -322,6 +336,7 @@ class DoReMiTrainer(Trainer):
         folder = checkpoints.path(run_folder, step)
         if self.args.should_save:
             checkpoints.discard(folder)
+        distributed.barrier()  # no rank may have written to it by then
         with failed_writes.removed_unless_whole(folder):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
