@@ -17,10 +17,9 @@ WORDS = {
 }
 
 
-@pytest.fixture
-def corpus(tmp_path):
+def write_corpus(folder):
     rng = random.Random(0)
-    path = tmp_path / "corpus.jsonl"
+    path = folder / "corpus.jsonl"
     with path.open("w") as file:
         for index in range(600):
             domain = ("prose", "prose", "code", "junk")[index % 4]
@@ -29,11 +28,11 @@ def corpus(tmp_path):
     return path
 
 
-@pytest.fixture
-def recipe(tmp_path, corpus):
+def write_recipe(folder, **training):
+    """A recipe for the corpus of the same folder; ``training`` changes values of its training section."""
     content = {
         "corpus": {
-            "inputs": [{"path": str(corpus), "domain_field": "meta.domain"}],
+            "inputs": [{"path": str(folder / "corpus.jsonl"), "domain_field": "meta.domain"}],
             "held_out_fraction": 0.1,
             "tokenizer": {"vocab_size": 300},
         },
@@ -42,12 +41,22 @@ def recipe(tmp_path, corpus):
         "training": {
             "steps": 30, "sequence_length": 32, "global_batch_size": 6, "eval_steps": 10, "save_steps": 5,
             "logging_steps": 5, "num_threads": 1,
-        },
+        } | training,
         "evaluation": {"max_tokens_per_domain": 500},
     }  # fmt: skip
-    path = tmp_path / "tiny.yaml"
+    path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return write_corpus(tmp_path)
+
+
+@pytest.fixture
+def recipe(tmp_path, corpus):
+    return write_recipe(tmp_path)
 
 
 def doremi(*arguments):

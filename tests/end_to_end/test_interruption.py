@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import resource
@@ -15,41 +16,29 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
-from doremi import cli, pipeline
+from doremi import pipeline
+from tests.end_to_end.proxy_run import in_process, make_proxy_run
 
 STOPPED = "the same command continues"
 
 
-def doremi(*arguments):
-    """The exit code of the command line, run in this process, which spares the imports."""
-    old = signal.getsignal(signal.SIGTERM)
-    try:
-        return cli.main(list(map(str, arguments)))
-    finally:
-        signal.signal(signal.SIGTERM, old)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return make_proxy_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
-def proxy(tmp_path, recipe):
-    """A run directory with a finished reference, in which the proxy is to be trained; and the undisturbed end of it."""
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert doremi("train", recipe, "--run", "reference", "--out", whole) == 0
-    shutil.copytree(whole, cut)
-    assert doremi("train", recipe, "--run", "proxy", "--out", whole) == 0
-    return ["train", recipe, "--run", "proxy", "--out", cut]
-
-
-def assert_same_end(tmp_path):
-    for name in ("weights.json", "rounds/01/proxy/model.safetensors"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+def run(tmp_path, finished):
+    """A run directory with a finished reference, to be disturbed."""
+    shutil.copytree(finished.out, tmp_path / "out")
+    return dataclasses.replace(finished, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_training_saves_the_step_and_exits_with_130(tmp_path, proxy, number):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "doremi", *map(str, proxy)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "cut/rounds/01/proxy/checkpoint-5/complete.json").exists():
+def test_a_signal_during_training_saves_the_step_and_exits_with_130(run, number):
+    command = [sys.executable, "-m", "doremi", *run.command]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (run.folder / "checkpoint-5/complete.json").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
     process.send_signal(number)
@@ -60,21 +49,20 @@ def test_a_signal_during_training_saves_the_step_and_exits_with_130(tmp_path, pr
     assert "Traceback" not in stderr
     step = int(stderr.split(f"{number.name}, step ")[1].split()[0])
     assert 5 <= step < 30
-    folder = tmp_path / "cut/rounds/01/proxy"
-    assert (folder / f"checkpoint-{step}/complete.json").exists()
-    assert not (folder / "complete.json").exists()
-    assert doremi(*proxy) == 0
-    assert_same_end(tmp_path)
+    assert (run.folder / f"checkpoint-{step}/complete.json").exists()
+    assert not (run.folder / "complete.json").exists()
+    assert in_process(*run.command) == 0
+    run.assert_same_end()
 
 
-def test_a_signal_while_evaluating_exits_with_130_at_once(tmp_path, proxy, recipe, monkeypatch, capsys):
+def test_a_signal_while_evaluating_exits_with_130_at_once(run, monkeypatch, capsys):
     def evaluate(experiment):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate)
     started = time.monotonic()
-    assert doremi("evaluate", recipe, "--out", tmp_path / "whole") == 130
+    assert in_process("evaluate", run.recipe, "--out", run.out) == 130
     assert time.monotonic() - started < 50
     assert capsys.readouterr().err.endswith(f"doremi: interrupted by SIGTERM; {STOPPED}\n")
 
@@ -139,12 +127,12 @@ def test_a_signal_while_preparing_exits_with_130_and_leaves_nothing_half_written
     command = prepare_from_readers(
         tmp_path, monkeypatch, num_workers=1, victim="os.getpid()", name=name, then_busy_for=0
     )
-    assert doremi(*command) == 130
+    assert in_process(*command) == 130
     assert (tmp_path / "sent").exists()
     assert capsys.readouterr().err.endswith(f"; {STOPPED}\n")
     assert not (tmp_path / "out/corpus/manifest.json").exists()
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".partial")]
-    assert doremi(*command) == 0
+    assert in_process(*command) == 0
     assert (tmp_path / "out/corpus/manifest.json").exists()
 
 
@@ -153,11 +141,11 @@ def test_a_signal_does_not_wait_for_worker_processes_to_finish_their_files(tmp_p
         tmp_path, monkeypatch, num_workers=2, victim="os.getppid()", name="SIGTERM", then_busy_for=120
     )
     started = time.monotonic()
-    assert doremi(*command) == 130
+    assert in_process(*command) == 130
     assert time.monotonic() - started < 100
     assert (tmp_path / "sent").exists()
     assert multiprocessing.active_children() == []
-    assert doremi(*command) == 0
+    assert in_process(*command) == 0
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".partial")]
 
 
@@ -175,26 +163,26 @@ def files_of_at_most(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_a_checkpoint_or_for_the_model_exits_with_1_and_continues_later(tmp_path, proxy, capsys):
-    folder = tmp_path / "cut/rounds/01/proxy"
-    size = (tmp_path / "whole/rounds/01/proxy/model.safetensors").stat().st_size
+def test_no_room_for_a_checkpoint_or_for_the_model_exits_with_1_and_continues_later(run, capsys):
+    folder = run.folder
+    size = (run.undisturbed / "rounds/01/proxy/model.safetensors").stat().st_size
     with files_of_at_most(size - 1):
-        assert doremi(*proxy) == 1
+        assert in_process(*run.command) == 1
     message = capsys.readouterr().err.rstrip()
     assert f"doremi: the run failed: {folder}/checkpoint-5 could not be written: " in message
     assert message.endswith("make room, and the same command continues from the newest of them")
     assert not list(folder.glob("checkpoint-*"))
-    assert doremi(*proxy) == 0
-    assert_same_end(tmp_path)
+    assert in_process(*run.command) == 0
+    run.assert_same_end()
 
     (folder / "complete.json").unlink()  # as if killed after the last checkpoint, before the model was saved
     (folder / "model.safetensors").unlink()
-    (tmp_path / "cut/weights.json").unlink()
+    (run.out / "weights.json").unlink()
     with files_of_at_most(size - 1):
-        assert doremi(*proxy) == 1
+        assert in_process(*run.command) == 1
     assert f"doremi: the run failed: {folder} could not be written: " in capsys.readouterr().err
-    assert doremi(*proxy) == 0
-    assert_same_end(tmp_path)
+    assert in_process(*run.command) == 0
+    run.assert_same_end()
 
 
 FULL_DISK = """
@@ -225,15 +213,15 @@ def may_mount():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="needs a file system of its own, in a namespace that users may make")
-def test_a_disk_that_is_really_full(tmp_path, proxy, recipe):
+def test_a_disk_that_is_really_full(tmp_path, run):
     """The first checkpoints fit, then the disk is full."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "results").mkdir()
     environment = os.environ | {
         "OUT": str(tmp_path / "disk"),
-        "FROM": str(tmp_path / "cut"),
+        "FROM": str(run.out),
         "RESULTS": str(tmp_path / "results"),
-        "RECIPE": str(recipe),
+        "RECIPE": str(run.recipe),
         "PYTHON": sys.executable,
     }
     command = ["unshare", "--map-root-user", "--mount", "bash", "-c", FULL_DISK]
@@ -245,5 +233,5 @@ def test_a_disk_that_is_really_full(tmp_path, proxy, recipe):
     assert kept
     assert f"continuing from step {max(int(name.split('-')[1]) for name in kept)} " in done.stderr
     for name in ("weights.json", "model.safetensors"):
-        expected = tmp_path / "whole" / ("" if name == "weights.json" else "rounds/01/proxy") / name
+        expected = run.undisturbed / ("" if name == "weights.json" else "rounds/01/proxy") / name
         assert (tmp_path / "results" / name).read_bytes() == expected.read_bytes()
