@@ -52,7 +52,7 @@ def test_model_shorthand():
         ({"corpus": {"inputs": [{"path": "x", "domian": "a"}]}}, "corpus.inputs.0.domian: unknown key; did you mean"),
         ({"training": {"steps": 0}}, r"training.steps: Input should be greater than or equal to 1 \(got 0\)"),
         ({"reweighting": {"smoothing": 1}}, "reweighting.smoothing: .*less than 1"),
-        ({"corpus": {"inputs": [{}]}}, "exactly one of `path` and `reader`"),
+        ({"corpus": {"inputs": [{}]}}, "exactly one of `path`, `dataset` and `reader`"),
         ({"corpus": {"inputs": [{"path": "x", "domain": "a", "domain_field": "b"}]}}, "not both"),
         ({"models": {"proxy": {"preset": "tiny", "path": "x"}}}, "exactly one of `preset` and `path`"),
         ({"training": {"overrides": {"main": {"stps": 1}}}}, "overrides.main: unknown setting 'stps'"),

@@ -117,9 +117,12 @@ def encode_name(name: str) -> str:
     ``domain=`` prefix keeps ``..``, ``CON`` and names with a leading dot harmless.
 
     Raises:
-        InputError: the name is empty or longer than 200 bytes once encoded.
+        InputError: the name is empty, longer than 200 bytes once encoded, or no valid Unicode.
     """
-    encoded = quote(name, safe="")
+    try:
+        encoded = quote(name, safe="")
+    except UnicodeEncodeError:  # half a surrogate pair, or a folder whose name is not UTF-8
+        raise InputError(f"domain name {name!a} is no valid Unicode; rename the domain") from None
     if not name.strip():
         raise InputError(f"domain name {name!r} is empty; every document needs a domain with a name")
     if len(encoded) > MAX_ENCODED_NAME_BYTES:

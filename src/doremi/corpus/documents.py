@@ -106,6 +106,9 @@ def _parse_line(line: bytes, file: InputFile) -> Document:
 
 
 def _parse_fields(record: dict[str, Any], file: InputFile) -> Document:
+    for column, value in record.items():
+        if isinstance(value, UnicodeDecodeError):
+            raise BadRecordError(f"invalid UTF-8 at byte {value.start + 1} of {column!r}", reason="invalid UTF-8")
     config = file.config
     if file.domain is not None:
         domain = file.domain
@@ -204,5 +207,6 @@ _PARSERS: dict[Kind, Callable[[Any, InputFile], Document]] = {
     Kind.TEXT: _parse_text_file,
     Kind.PARQUET: _parse_fields,
     Kind.DATASET: _parse_fields,
+    Kind.HUB_DATASET: _parse_fields,
     Kind.READER: _parse_item,
 }

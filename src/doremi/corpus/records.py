@@ -6,11 +6,13 @@ import importlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from doremi.corpus import hub
+from doremi.corpus.hub import HubPart
 from doremi.corpus.inputs import InputFile, Kind
+from doremi.corpus.parquet import RowGroups, open_parquet
+from doremi.corpus.sources import Source, damage_reported, opened
 from doremi.errors import InputError
 
 BLOCK_BYTES = 1 << 20
@@ -23,14 +25,15 @@ class Record(NamedTuple):
 
     number: int  # line, row, file or item, from 1
     value: Any
-    position: int  # bytes of the input file, as it is on disk, read so far; for progress
+    position: int  # bytes of the input file, as it is stored, read so far; for progress
 
 
 def open_records(file: InputFile) -> Iterator[Record]:
     """The records of ``file`` in order.
 
     Raises:
-        InputError: a truncated or damaged file, or a reader that cannot be called; the message names it.
+        InputError: a truncated or damaged file, a remote one that cannot be reached, or a reader that cannot be called;
+            the message names it.
     """
     if file.kind is Kind.JSON_LINES:
         return _lines(file.paths[0])
@@ -40,41 +43,45 @@ def open_records(file: InputFile) -> Iterator[Record]:
         return _parquet_rows(file)
     if file.kind is Kind.DATASET:
         return _dataset_rows(file)
+    if file.kind is Kind.HUB_DATASET:
+        return _hub_rows(file)
     return _items(file)
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def _lines(path: Source) -> Iterator[Record]:
     """Lines that are not blank. pyarrow decompresses: it bounds memory and notices a stream that was cut short."""
-    import pyarrow as pa
-
-    with _damage_reported(path), pa.OSFile(str(path)) as raw:
-        codec = _CODECS.get(path.suffix.lower())
-        stream = pa.CompressedInputStream(raw, codec) if codec else raw
-        for number, line in enumerate(io.BufferedReader(stream, BLOCK_BYTES), start=1):
+    with opened(path) as raw:
+        for number, line in enumerate(io.BufferedReader(_decompressed(raw, path), BLOCK_BYTES), start=1):
             if not line.isspace():
                 yield Record(number, line, raw.tell())
 
 
 def _whole_files(file: InputFile) -> Iterator[Record]:
-    import pyarrow as pa
-
     position = 0
     for number, path in enumerate(file.paths, start=1):
-        codec = _CODECS.get(path.suffix.lower())
-        with _damage_reported(path), pa.OSFile(str(path)) as raw:
-            data = (pa.CompressedInputStream(raw, codec) if codec else raw).read()
+        with opened(path) as raw:
+            data = _decompressed(raw, path).read()
             position += raw.tell()
         yield Record(number, data, position)
 
 
-def _parquet_rows(file: InputFile) -> Iterator[Record]:
-    import pyarrow.parquet as pq
+def _decompressed(raw: Any, path: Source) -> Any:
+    import pyarrow as pa
 
-    path = file.paths[0]
-    with _damage_reported(path), pq.ParquetFile(path, memory_map=True) as source:
+    codec = _CODECS.get(path.suffix.lower())
+    return pa.CompressedInputStream(raw, codec) if codec else raw
+
+
+def _parquet_rows(file: InputFile) -> Iterator[Record]:
+    with open_parquet(file.paths[0]) as source:
+        if isinstance(file.part, RowGroups):
+            groups, first_row = range(file.part.first, file.part.stop), file.part.first_row
+        else:
+            groups, first_row = range(source.num_row_groups), 0
+        num_rows = sum(source.metadata.row_group(group).num_rows for group in groups)
         columns = _columns(file, source.schema_arrow.names)
-        batches = source.iter_batches(ROWS_PER_BATCH, columns=columns)
-        yield from _rows(batches, source.metadata.num_rows, file)
+        batches = source.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=columns)
+        yield from _rows(batches, num_rows, file, first_row=first_row)
 
 
 def _dataset_rows(file: InputFile) -> Iterator[Record]:
@@ -83,11 +90,19 @@ def _dataset_rows(file: InputFile) -> Iterator[Record]:
     if file.dataset is not None:
         source = file.dataset
     else:
-        with _damage_reported(file.paths[0]):
+        with damage_reported(file.paths[0]):
             source = datasets.load_from_disk(str(file.paths[0]))
     columns = _columns(file, source.column_names)
     batches = source.select_columns(columns or source.column_names).with_format("arrow").iter(ROWS_PER_BATCH)
     yield from _rows(batches, len(source), file)
+
+
+def _hub_rows(file: InputFile) -> Iterator[Record]:
+    assert file.config.dataset is not None
+    assert isinstance(file.part, HubPart)
+    rows = hub.rows(file.config.dataset, file.part, columns=lambda available: _columns(file, available))
+    for number, row in enumerate(rows, start=1):
+        yield Record(number, row, 0)
 
 
 def _columns(file: InputFile, available: Iterable[str]) -> list[str] | None:
@@ -102,14 +117,15 @@ def _columns(file: InputFile, available: Iterable[str]) -> list[str] | None:
     return sorted(wanted) if wanted <= set(available) else None
 
 
-def _rows(batches: Iterable[Any], num_rows: int, file: InputFile) -> Iterator[Record]:
+def _rows(batches: Iterable[Any], num_rows: int, file: InputFile, *, first_row: int = 0) -> Iterator[Record]:
     num_bytes = file.num_bytes()
     number = 0
     for batch in batches:
         columns = [_values(column) for column in batch.columns]
         for row in zip(*columns, strict=True):
             number += 1
-            yield Record(number, dict(zip(batch.schema.names, row, strict=True)), num_bytes * number // num_rows)
+            record = dict(zip(batch.schema.names, row, strict=True))
+            yield Record(first_row + number, record, num_bytes * number // num_rows)
 
 
 def _values(column: Any) -> Sequence[Any]:
@@ -119,10 +135,25 @@ def _values(column: Any) -> Sequence[Any]:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
     if not is_list or not pa.types.is_integer(array.type.value_type) or array.null_count or array.values.null_count:
-        values: list[Any] = array.to_pylist()
-        return values
+        return _python_values(array)
     flat, offsets = array.values.to_numpy(), array.offsets.to_numpy()
     return [flat[start:stop] for start, stop in itertools.pairwise(offsets)]
+
+
+def _python_values(array: Any) -> list[Any]:
+    """A value that Arrow calls a string, but that is no valid UTF-8, is the UnicodeDecodeError that says so."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except UnicodeDecodeError:
+        values = list(map(_python_value, array))
+    return values
+
+
+def _python_value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
 
 
 def _items(file: InputFile) -> Iterator[Record]:
@@ -151,17 +182,3 @@ def _import_reader(name: str) -> Any:
     if not callable(reader):
         raise InputError(f"reader {name}: {module_name} has no function {function_name!r}")
     return reader
-
-
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    """Turn what pyarrow and datasets raise on a damaged file into an error that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise InputError(
-            f"{path}: cannot be read to the end: {error}; the file is truncated or damaged, or not what its name says: "
-            "copy it again"
-        ) from error
