@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, console, launch
+from doremi.cli_corpus import add_corpus, add_tokenizer_backend
 from doremi.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
-    from doremi.pipeline import Experiment
+    from doremi.experiment import Experiment
 
 TRAINING_VERBS = ("demo", "run", "train")
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        options.action(options)
+        return options.action(options) or 0
     except InputError as error:
         return launch.fail(2, str(error))
     except RunFailedError as error:
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_loader(verbs)
     _add_report(verbs)
     _add_weights(verbs)
+    add_corpus(verbs)
     return parser
 
 
@@ -103,6 +105,8 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
                 help="reference, proxy, main, baseline, or a further baseline of the recipe",
             )
         _add_recipe_flags(stage)
+        if verb in ("run", "prepare"):
+            add_tokenizer_backend(stage)
         if verb in TRAINING_VERBS:
             _add_nproc(stage)
         stage.set_defaults(action=_run_stage, stage=function)

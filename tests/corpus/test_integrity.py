@@ -52,7 +52,7 @@ def test_changed_manifest(folder):
     content = json.loads((folder / "manifest.json").read_text())
     content["domains"][0]["train"][0]["bytes"] += 1
     (folder / "manifest.json").write_text(json.dumps(content))
-    assert faults(folder) == ["manifest.json: was changed by hand: its digest is not that of its content"]
+    assert faults(folder) == ["manifest.json: was changed: its digest is not that of its content"]
 
 
 def test_another_tokenizer(folder):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from doremi import files
-from doremi.corpus import TokenStore, from_datasets, prepare, show
+from doremi.corpus import TokenStore, from_datasets, prepare
 from doremi.corpus.backends import ReferenceEncoder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig, TokenizerConfig
@@ -332,16 +332,6 @@ class TestAgain:
         packed = prepare(config, folder)
         padded = prepare(config.model_copy(update={"packing": "pad"}), folder)
         assert padded.num_sequences("Wiki", 16) > packed.num_sequences("Wiki", 16)
-
-
-def test_table(build_store):
-    store = build_store({"b": [[[1, 2, 3]]], "a": [[[1], [2]]]}, {"a": [[[5, 6]]]})
-    header, first, second, facts = show(store, sequence_length=2).splitlines()
-    assert header.split()[:4] == ["domain", "documents", "tokens", "MB"]
-    #                           docs tokens MB bytes/token sequences share held-out documents and tokens
-    assert first.split() == ["a", "2", "4", "0.00", "10.00", "2", "0.5000", "1", "3"]
-    assert second.split() == ["b", "1", "4", "0.00", "10.00", "2", "0.5000", "0", "0"]
-    assert facts == f"8 training tokens as uint16; sequences of 2; digest {store.digest}"
 
 
 def test_preparing_imports_neither_torch_nor_transformers(corpus, tmp_path):

@@ -1,8 +1,9 @@
 """Text to tokens: documents, tokenizers, the token store. Nothing in here imports torch."""
 
-from doremi.corpus.inspection import show
+from doremi.corpus.export import to_datasets
+from doremi.corpus.inspection import describe, show
 from doremi.corpus.integrity import verify
 from doremi.corpus.preparation import from_datasets, prepare
 from doremi.corpus.store import Rows, TokenStore
 
-__all__ = ["Rows", "TokenStore", "from_datasets", "prepare", "show", "verify"]
+__all__ = ["Rows", "TokenStore", "describe", "from_datasets", "prepare", "show", "to_datasets", "verify"]

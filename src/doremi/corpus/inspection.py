@@ -1,38 +1,129 @@
-"""What a person wants to know of a corpus: one table."""
+"""What a person wants to know of a corpus: one table, or the same as JSON."""
 
 from __future__ import annotations
 
-from doremi.corpus.store import TokenStore
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-_COLUMNS = ("documents", "tokens", "MB", "bytes/token", "sequences", "share", "held-out docs", "held-out tokens")
+from doremi.corpus.store import TokenStore
+from doremi.report.escaping import visible
+
+_COLUMNS = (
+    "domain", "documents", "tokens", "MB", "bytes/token", "sequences", "share", "packed", "padded",
+    "held-out docs", "tokens", "MB",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """The size of one domain. Weights are natural ones: what sampling without any reweighting would draw.
+
+    Upstream counts a domain's chunks in two ways, and its published weights differ by them: in chunks of all documents
+    joined (``packed``), and in chunks where each document begins one of its own (``padded``), which gives short
+    documents more weight.
+    """
+
+    name: str
+    documents: int
+    tokens: int  # one EOS a document included
+    bytes: int  # of UTF-8
+    sequences: int  # rows of the sequence length, in the store's packing
+    share: float  # of the training tokens: the natural weights of a recipe
+    packed_weight: float  # share of the packed chunks
+    padded_weight: float  # share of the padded chunks
+    held_out_documents: int
+    held_out_tokens: int
+    held_out_bytes: int
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of text: EOS tokens stand for no byte."""
+        return self.bytes / max(self.tokens - self.documents, 1)
+
+
+def describe(store: TokenStore, *, sequence_length: int = 1024) -> list[DomainFacts]:
+    """The size of every domain, in the store's order. O(documents): reads the indices, none of the tokens."""
+    lengths = {name: store.document_lengths(name) for name in store.names}
+    shares = _shares({name: store.num_tokens(name) for name in store.names})
+    packed = _shares({name: store.num_tokens(name) // sequence_length for name in store.names})
+    padded = _shares({name: int((-(-lengths[name] // sequence_length)).sum()) for name in store.names})
+    return [
+        DomainFacts(
+            name=name,
+            documents=store.num_documents(name),
+            tokens=store.num_tokens(name),
+            bytes=store.num_bytes(name),
+            sequences=store.num_sequences(name, sequence_length),
+            share=shares[name],
+            packed_weight=packed[name],
+            padded_weight=padded[name],
+            held_out_documents=store.num_documents(name, split="held_out"),
+            held_out_tokens=store.num_tokens(name, split="held_out"),
+            held_out_bytes=store.num_bytes(name, split="held_out"),
+        )
+        for name in store.names
+    ]
+
+
+def _shares(counts: dict[str, int]) -> dict[str, float]:
+    """Each domain's share of the sum; 0 for all where there is nothing."""
+    total = max(sum(counts.values()), 1)
+    return {name: count / total for name, count in counts.items()}
 
 
 def show(store: TokenStore, *, sequence_length: int = 1024) -> str:
-    """A table with a line per domain: documents, tokens, MB of UTF-8, bytes per token, rows of ``sequence_length``
-    tokens, share of the training tokens (the natural weight), held-out documents and tokens.
-    """
-    total = max(sum(store.num_tokens(name) for name in store.names), 1)
-    lines = [[name, *_cells(store, name, sequence_length, total)] for name in store.names]
-    table = [["domain", *_COLUMNS], *lines]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    text = "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells))
-        for cells in (list(zip(row, widths, strict=True)) for row in table)
+    """`describe` as a table, with a line on the store as a whole below."""
+    facts = describe(store, sequence_length=sequence_length)
+    total = DomainFacts(
+        name="total",
+        **{field: sum(getattr(domain, field) for domain in facts) for field in vars(facts[0]) if field != "name"},
     )
-    facts = f"{total:,} training tokens as {store.dtype}; sequences of {sequence_length}; digest {store.digest}"
-    return f"{text}\n{facts}"
+    table = _aligned([_COLUMNS, *map(_cells, [*facts, total])])
+    encoded_by = ", ".join(store.manifest.get("encoded_by", [])) or "unknown"
+    return (
+        f"{table}\n"
+        f"sequences of {sequence_length}, {store.packing}; share: of the tokens; packed, padded: of the chunks in "
+        f"upstream's two countings\n"
+        f"{store.dtype}, vocabulary of {store.vocab_size:,}, encoded by {encoded_by}; digest {store.digest}"
+    )
 
 
-def _cells(store: TokenStore, name: str, sequence_length: int, total: int) -> list[str]:
-    tokens, num_bytes = store.num_tokens(name), store.num_bytes(name)
-    text_tokens = max(tokens - store.num_documents(name), 1)
+def to_json(store: TokenStore, *, sequence_length: int = 1024) -> dict[str, Any]:
+    """`describe` as JSON, with what identifies the store."""
+    return {
+        "digest": store.digest,
+        "tokenizer_digest": store.tokenizer_digest,
+        "encoded_by": store.manifest.get("encoded_by", []),
+        "packing": store.packing,
+        "sequence_length": sequence_length,
+        "domains": [dict(vars(domain)) for domain in describe(store, sequence_length=sequence_length)],
+    }
+
+
+def _cells(domain: DomainFacts) -> list[str]:
     return [
-        f"{store.num_documents(name):,}",
-        f"{tokens:,}",
-        f"{num_bytes / 1e6:,.2f}",
-        f"{num_bytes / text_tokens:.2f}",
-        f"{store.num_sequences(name, sequence_length):,}",
-        f"{tokens / total:.4f}",
-        f"{store.num_documents(name, split='held_out'):,}",
-        f"{store.num_tokens(name, split='held_out'):,}",
+        visible(domain.name),
+        f"{domain.documents:,}",
+        f"{domain.tokens:,}",
+        f"{domain.bytes / 1e6:,.2f}",
+        f"{domain.bytes_per_token:.2f}",
+        f"{domain.sequences:,}",
+        f"{domain.share:.4f}",
+        f"{domain.packed_weight:.4f}",
+        f"{domain.padded_weight:.4f}",
+        f"{domain.held_out_documents:,}",
+        f"{domain.held_out_tokens:,}",
+        f"{domain.held_out_bytes / 1e6:,.2f}",
     ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """The first column flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,6 @@ from tqdm import tqdm
 
 from doremi import files
 from doremi.corpus import indexed, manifest, tokenizers
-from doremi.corpus.manifest import SPLITS, ShardEntry
 from doremi.corpus.store import TOKENIZER_FOLDER
 from doremi.errors import InputError
 
@@ -37,12 +35,9 @@ def verify(path: str | Path) -> list[Fault]:
     """
     folder = Path(path)
     content = manifest.read(folder)
-    return [*_manifest_faults(folder, content), *_tokenizer_faults(folder, content), *_shard_faults(folder, content)]
-
-
-def _manifest_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
-    if manifest.content_digest(content) != content["digest"]:
-        yield Fault(folder / manifest.NAME, "was changed by hand: its digest is not that of its content")
+    if manifest.content_digest(content) != content.get("digest"):  # then it says nothing about the other files either
+        return [Fault(folder / manifest.NAME, "was changed: its digest is not that of its content")]
+    return [*_tokenizer_faults(folder, content), *_shard_faults(folder, content)]
 
 
 def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
@@ -57,22 +52,28 @@ def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _shard_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
+    expected = list(_expected_files(folder, content))
+    total = sum(size for _, size, _ in expected)
+    with tqdm(total=total, desc="verify", unit="B", unit_scale=True, leave=False, disable=None) as progress:
+        for path, size, digest in expected:
+            problem = _problem(path, size, digest)
+            if problem is not None:
+                yield Fault(path, problem)
+            progress.update(size)
+
+
+def _expected_files(folder: Path, content: dict[str, Any]) -> Iterator[tuple[Path, int, str]]:
+    """(path, bytes, digest) of every file of tokens and every index."""
     itemsize = indexed.little_endian(content["dtype"]).itemsize
-    shards = [s for domain in content["domains"] for split in SPLITS for s in manifest.shard_entries(domain, split)]
-    for shard in tqdm(shards, desc="verify", unit=" shards", leave=False, disable=not sys.stderr.isatty()):
-        yield from _faults_of(folder, shard, itemsize)
+    for shards in manifest.entries(content).values():
+        for shard in shards:
+            yield folder / f"{shard.file}.bin", shard.tokens * itemsize, shard.bin_digest
+            yield folder / f"{shard.file}.idx", indexed.index_size(shard.documents), shard.idx_digest
 
 
-def _faults_of(folder: Path, shard: ShardEntry, itemsize: int) -> Iterator[Fault]:
-    expected = (
-        (".bin", shard.tokens * itemsize, shard.bin_digest),
-        (".idx", indexed.index_size(shard.documents), shard.idx_digest),
-    )
-    for suffix, size, digest in expected:
-        path = folder / f"{shard.file}{suffix}"
-        if not path.is_file():
-            yield Fault(path, "missing")
-        elif path.stat().st_size != size:
-            yield Fault(path, f"{path.stat().st_size} bytes, the manifest says {size}")
-        elif files.digest_file(path) != digest:
-            yield Fault(path, "its content changed: the digest is not the manifest's")
+def _problem(path: Path, size: int, digest: str) -> str | None:
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != size:
+        return f"{path.stat().st_size} bytes, the manifest says {size}"
+    return None if files.digest_file(path) == digest else "its content changed: the digest is not the manifest's"

@@ -126,10 +126,14 @@ class TokenStore:
             tokens[np.arange(sequence_length) >= table.lengths[:, None]] = self.eos_token_id
         return Rows(tokens, table.lengths)
 
+    def document_lengths(self, name: str, *, split: Split = "train") -> np.ndarray:
+        """int64[documents]: tokens of each document of a domain, EOS included. Reads the index, not the tokens."""
+        return self._domain_tokens(name, split).document_lengths()
+
     def documents(self, name: str, *, split: Split = "train") -> Iterator[np.ndarray]:
         """The ids of each document of a domain, stored dtype[n], without its final EOS, in stored order."""
         tokens = self._domain_tokens(name, split)
-        ends = np.cumsum(tokens.document_lengths())
+        ends = np.cumsum(self.document_lengths(name, split=split))
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             document = tokens.slice(int(start), int(end))
             yield document[:-1] if document[-1] == self.eos_token_id else document

@@ -1,0 +1,156 @@
+"""``doremi corpus show | verify | export``: what is done with a prepared corpus; and the flags of preparing one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+SEQUENCE_LENGTH = 1024  # upstream's and the paper's
+BACKENDS = ("auto", "tokenizers", "fastokens")
+
+
+def add_corpus(verbs: argparse._SubParsersAction) -> None:
+    """The verb and its own verbs."""
+    group = verbs.add_parser(
+        "corpus",
+        help="look at, check or export a prepared corpus",
+        description="Look at, check or export a prepared corpus: the folder `corpus/` of a run directory, or what "
+        "doremi.corpus.prepare and from_datasets wrote.",
+    )
+    kinds = group.add_subparsers(dest="corpus_verb", metavar="VERB", required=True)
+    _add_show(kinds)
+    _add_verify(kinds)
+    _add_export(kinds)
+
+
+def add_tokenizer_backend(parser: argparse.ArgumentParser) -> None:
+    """``--tokenizer-backend``, short for a ``--set``."""
+    parser.add_argument(
+        "--tokenizer-backend",
+        dest="overrides",
+        action="append",
+        type=_backend_override,
+        metavar="|".join(BACKENDS),
+        help="library that encodes, short for --set corpus.tokenizer.backend=...; auto takes fastokens where it is "
+        "installed (pip install 'doremi[fast]') and gives the ids of tokenizers. The result does not depend on it",
+    )
+
+
+def _backend_override(name: str) -> str:
+    if name not in BACKENDS:
+        raise argparse.ArgumentTypeError(f"{name!r}; choose one of {', '.join(BACKENDS)}")
+    return f"corpus.tokenizer.backend={name}"
+
+
+def _add_show(kinds: argparse._SubParsersAction) -> None:
+    show = kinds.add_parser(
+        "show",
+        help="documents, tokens, bytes and natural weights of each domain",
+        description="Prints for each domain its documents, tokens, MB, bytes per token, sequences and held-out size, "
+        "and its natural weights: `share` counts tokens (what `weights.reference: natural` uses), `packed` and "
+        "`padded` count chunks in upstream's two ways, which published weights differ by. Reads the manifest and the "
+        "indices, none of the tokens.",
+    )
+    _add_folder(show)
+    _add_sequence_length(show)
+    show.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    show.set_defaults(action=_show)
+
+
+def _add_verify(kinds: argparse._SubParsersAction) -> None:
+    verify = kinds.add_parser(
+        "verify",
+        help="reread every byte and compare it with the manifest",
+        description="Rereads the whole corpus at the speed of the disk and compares it with its manifest: finds a "
+        "flipped bit, a truncated shard, a missing file, another tokenizer. Training checks sizes and the manifest "
+        "alone. Exit code 0 where all is as it was written, 1 where it is not; each faulty file is named.",
+    )
+    _add_folder(verify)
+    verify.set_defaults(action=_verify)
+
+
+def _add_export(kinds: argparse._SubParsersAction) -> None:
+    export = kinds.add_parser(
+        "export",
+        help="write Hugging Face datasets, one per split and domain",
+        description="Writes OUT/train/DOMAIN and OUT/validation/DOMAIN, upstream's layout, each for "
+        "datasets.load_from_disk: one column, input_ids. A domain whose name is no plain folder name gets a "
+        "percent-encoded one.",
+    )
+    _add_folder(export)
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="must not exist yet, or be empty")
+    export.add_argument("--format", choices=["hf"], default="hf", help="hf: Arrow folders of save_to_disk (default)")
+    export.add_argument(
+        "--rows",
+        choices=["chunks", "documents"],
+        default="chunks",
+        help="chunks: the rows that training draws (default); documents: whole ones, without their EOS",
+    )
+    _add_sequence_length(export)
+    export.set_defaults(action=_export)
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", type=Path, help="a prepared corpus, or a run directory")
+
+
+def _add_sequence_length(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sequence-length",
+        type=_positive,
+        default=SEQUENCE_LENGTH,
+        metavar="L",
+        help=f"tokens in a row (default: {SEQUENCE_LENGTH})",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1")
+    return number
+
+
+def _corpus(folder: Path) -> Path:
+    """The corpus of a run directory, or the folder itself."""
+    from doremi.run_directory import RunDirectory
+
+    within = RunDirectory(folder).corpus
+    return within if within.is_dir() and not (folder / "manifest.json").exists() else folder
+
+
+def _show(options: argparse.Namespace) -> None:
+    from doremi.corpus import TokenStore, inspection
+
+    store = TokenStore.open(_corpus(options.folder))
+    if options.json:
+        print(json.dumps(inspection.to_json(store, sequence_length=options.sequence_length), indent=1))
+    else:
+        print(inspection.show(store, sequence_length=options.sequence_length))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from doremi.corpus import verify
+
+    folder = _corpus(options.folder)
+    faults = verify(folder)
+    for fault in faults:
+        print(fault)
+    if not faults:
+        print(f"{folder}: every file is as it was written")
+        return 0
+    print(
+        f"{folder}: {len(faults)} faulty; restore what is named from a copy, or delete the folder and prepare "
+        "the corpus again"
+    )
+    return 1
+
+
+def _export(options: argparse.Namespace) -> None:
+    from doremi.corpus import TokenStore, to_datasets
+
+    store = TokenStore.open(_corpus(options.folder))
+    out = to_datasets(store, options.out, rows=options.rows, sequence_length=options.sequence_length)
+    print(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
+    print(f"tokenizer  {store.tokenizer_path}")
