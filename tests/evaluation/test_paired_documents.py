@@ -77,6 +77,7 @@ def test_documents_without_a_token_count_for_nothing():
     [
         ([-1.0], [10], "none: 1 of the 30 documents that an interval needs"),
         (np.arange(29.0), [10] * 29, "none: 29 of the 30 documents that an interval needs"),
+        (0.1 * np.arange(10, 50), np.arange(10, 50), "none: the difference per token is the same in all 40 documents"),
         (np.zeros(30), [10] * 30, "none: the difference per token is the same in all 30 documents"),
         (
             np.arange(60.0),

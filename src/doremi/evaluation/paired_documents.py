@@ -17,7 +17,7 @@ import numpy as np
 
 from doremi.errors import InputError
 from doremi.evaluation.outcomes import Judged, Tally, judge, judge_together, tally
-from doremi.evaluation.statistics import Estimate, student, without_interval
+from doremi.evaluation.statistics import ROUNDING, Estimate, student, without_interval
 
 MIN_DOCUMENTS = 30
 MIN_EFFECTIVE_DOCUMENTS = 10
@@ -86,7 +86,8 @@ def over_documents(tuned: DocumentLosses, *, baseline: DocumentLosses, domain: s
         InputError: see `compare_documents`.
 
     Source: Cochran 1977, "Sampling Techniques", chapter 6 (ratio estimators); Tukey 1958, Ann. Math. Stat. 29, 614
-    (jackknife); Kish 1965, "Survey Sampling" (effective number). The degrees of freedom are ours: simulated.
+    (jackknife); Kish 1965, "Survey Sampling" (effective number). The degrees of freedom are our choice, and
+    the tests simulate the coverage that they give.
     """
     return _estimate(_jackknife(domain, tuned, baseline))
 
@@ -124,7 +125,7 @@ def _why_no_interval(ratio: _Ratio) -> str | None:
             f"a few of the {ratio.num_documents} documents hold most tokens (effective number "
             f"{ratio.effective_number:.1f}), an interval needs {MIN_EFFECTIVE_DOCUMENTS}"
         )
-    if ratio.standard_error == 0:
+    if ratio.standard_error < ROUNDING:
         return f"the difference per token is the same in all {ratio.num_documents} documents"
     return None
 
