@@ -90,7 +90,7 @@ def test_folder_names(name, folder):
 
 def test_nothing_is_overwritten(store, tmp_path):
     (tmp_path / "out").mkdir()
-    to_datasets(store, tmp_path / "out")
+    to_datasets(store, tmp_path / "out", rows="documents")
     with pytest.raises(InputError, match=r"out: exists already; export into a folder that does not"):
         to_datasets(store, tmp_path / "out")
 
@@ -99,7 +99,7 @@ def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.Dataset, "save_to_disk", lambda *_: 1 / 0)
     before = set(tmp_path.iterdir())
     with pytest.raises(ZeroDivisionError):
-        to_datasets(store, tmp_path / "out")
+        to_datasets(store, tmp_path / "out", rows="documents")
     assert set(tmp_path.iterdir()) == before
 
 
