@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from doremi import weight_specs
 from doremi.errors import InputError
-from doremi.pipeline import RUNS, WeightsSpec, resolve_weights, trains_alike, weights_name
+from doremi.experiment import RUNS, weights_setting
+from doremi.planned_runs import trains_alike
 from doremi.recipe import Recipe, RunName
 from doremi.report.escaping import visible
 from doremi.run_directory import RunDirectory
+from doremi.weight_specs import WeightsSpec
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
@@ -45,7 +48,7 @@ def describe(recipe: Recipe, out: Path) -> str:
     lines = ["Stages", _prepare_line(recipe, store)]
     for stage in _stages(recipe, out):
         training, size = recipe.training.for_run(stage.model), sizes[stage.model]
-        tokens = training.steps * training.global_batch_size * training.sequence_length
+        tokens = training.num_tokens
         flops = 3 * size.forward_flops_per_token(training.sequence_length) * tokens
         if stage.model == "proxy":
             flops += sizes["reference"].forward_flops_per_token(training.sequence_length) * tokens
@@ -99,7 +102,7 @@ def _stages(recipe: Recipe, out: Path) -> list[_Stage]:
     ]
     if not shared:
         stages.append(_Stage("train baseline", "main", reference))
-    return [*stages, *(_Stage(f"train {weights_name(spec)}", "main", spec) for spec in recipe.weights.baselines)]
+    return [*stages, *(_Stage(f"train {weight_specs.label(spec)}", "main", spec) for spec in recipe.weights.baselines)]
 
 
 def _vocab_size(recipe: Recipe) -> int:
@@ -120,10 +123,11 @@ def _prepare_line(recipe: Recipe, store: TokenStore | None) -> str:
 
 
 def _epochs_line(recipe: Recipe, stage: _Stage, tokens: int, store: TokenStore) -> str:
-    if stage.weights is None:
+    if stage.weights is None or weight_specs.needs_answer(stage.weights):
         return "known once the proxy has given the weights"
-    reference = resolve_weights(recipe.weights.reference, store, store.names)
-    drawn = resolve_weights(stage.weights, store, reference.names)
+    setting = weights_setting(recipe, store)
+    reference = weight_specs.resolve(recipe.weights.reference, setting, store.names)
+    drawn = weight_specs.resolve(stage.weights, setting, reference.names)
     return ", ".join(f"{visible(name)} {value:.2f}" for name, value in epochs(drawn, tokens, store).items())
 
 

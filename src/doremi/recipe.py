@@ -149,12 +149,17 @@ class WeightsConfig(Section):
 
     reference: str | dict[str, float] = Field(
         "natural",
-        description="reference weights: natural (by tokens), uniform, a mapping {domain: weight}, or a JSON file; a "
-        "domain left out is left out of the run",
+        description="reference weights: a rule (natural, natural(packed), natural(padded), uniform, temperature(T), "
+        "unimax, unimax(N)), published weights such as pile-baseline-neox (`doremi weights show` lists them), a "
+        "mapping {domain: weight}, or a JSON file; a domain left out is left out of the run",
     )
     baselines: list[str] = Field(
         ["uniform"],
-        description="further weights to train the main model on, for comparison: uniform, natural, files",
+        description="further weights to train the main model on, for comparison: rules, published weights, files, and "
+        "reference_without_floor (the reference weights without the domains that DoReMi all but dropped)",
+    )
+    epochs: dict[str, float] = Field(
+        {}, description="epochs that the corpus is meant to be seen for, by domain, as in the Pile; for natural weights"
     )
 
 
@@ -163,8 +168,10 @@ class ModelConfig(Section):
 
     preset: str | None = Field(None, description="named size of this package, such as tiny")
     path: str | None = Field(None, description="Hugging Face model: folder, config.json or hub id; instead of a preset")
-    init: Literal["random", "pretrained"] = Field(
-        "random", description="random: fresh parameters from the seed; pretrained: the parameters found at path"
+    init: Literal["random", "pretrained", "trained"] = Field(
+        "random",
+        description="random: fresh parameters from the seed; pretrained: training goes on from the parameters found at "
+        "path; trained: the model at path as it is, which skips its training (reference only)",
     )
     overrides: dict[str, Any] = Field({}, description="configuration values to set on top, such as hidden_size: 128")
     attn_implementation: str = Field(
@@ -175,8 +182,8 @@ class ModelConfig(Section):
     def _preset_or_path(self) -> ModelConfig:
         if (self.preset is None) == (self.path is None):
             raise ValueError("give exactly one of `preset` and `path`")
-        if self.init == "pretrained" and self.path is None:
-            raise ValueError("init: pretrained needs a `path`: presets have no trained parameters")
+        if self.init != "random" and self.path is None:
+            raise ValueError(f"init: {self.init} needs a `path`: presets have no trained parameters")
         return self
 
 
@@ -197,6 +204,13 @@ class ModelsConfig(Section):
     reference: Model = Field(TINY, description="the model whose losses the proxy's are compared with")
     proxy: Model = Field(TINY, description="the model trained with Group DRO; must share the tokenizer")
     main: Model = Field(TINY, description="the model trained on the domain weights, and on each baseline")
+
+    @model_validator(mode="after")
+    def _only_the_reference_is_trained_already(self) -> ModelsConfig:
+        for name in ("proxy", "main"):
+            if getattr(self, name).init == "trained":
+                raise ValueError(f"{name}: init: trained is for the reference; use pretrained to go on from a model")
+        return self
 
 
 class TrainingConfig(Section):
@@ -270,6 +284,11 @@ class TrainingConfig(Section):
         settings = self.model_dump(exclude={"overrides"}) | self.overrides.get(run, {})
         return TrainingConfig.model_validate(settings)
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the run is trained on."""
+        return self.steps * self.global_batch_size * self.sequence_length
+
     def mixture(self) -> MixtureSettings:
         """How batches are read, for `doremi.mixture`."""
         return MixtureSettings(
@@ -291,8 +310,26 @@ class TrainingConfig(Section):
 
 
 class ReweightingConfig(Section):
-    """Group DRO (Algorithm 1 of the paper)."""
+    """Group DRO (Algorithm 1 of the paper), how often it is done, and what may be added to it."""
 
+    rounds: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="iterated DoReMi: each further round trains its reference on the weights of the one before; auto: "
+        "until no weight changes by more than the tolerance",
+    )
+    max_rounds: int = Field(5, ge=1, description="of rounds: auto")
+    tolerance: float = Field(1e-3, gt=0, description="largest change of a weight in a round that counts as none")
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="proxies to train, with as many seeds; the answer is the mean of theirs, with the spread of each "
+        "weight. reference_cache: true saves most of the reference's share of the cost",
+    )
+    objective: Literal["excess", "hardest", "easiest"] = Field(
+        "excess",
+        description="what raises a domain's weight. excess: loss above the reference's; hardest (the proxy's loss) and "
+        "easiest (minus the reference's) are the paper's ablations",
+    )
     step_size: float = Field(1.0, gt=0, description="η: how fast the adversary's weights move")
     smoothing: float = Field(1e-3, ge=0, lt=1, description="c: share of uniform weights mixed in at every step")
     allow_absent_domains: bool = Field(
@@ -312,6 +349,35 @@ class ReweightingConfig(Section):
     reference_cache_dtype: Literal["float32", "float16"] = Field(
         "float32", description="float16 takes half the space and rounds each loss by at most 0.05 %"
     )
+    step_size_schedule: Literal["constant", "inverse_sqrt"] = Field(
+        "constant", description="beyond the paper. inverse_sqrt: the step size at step t is η / √t"
+    )
+    excess_ema: float = Field(
+        0.0, ge=0, lt=1, description="beyond the paper: share of the past in a running mean of the excess losses"
+    )
+    tail_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the steps, at the end, whose weights are averaged; beyond the paper below 1",
+    )
+    min_weight: float | dict[str, float] = Field(
+        0.0, description="beyond the paper: lower bound on every weight, or by domain"
+    )
+    max_weight: float | dict[str, float] = Field(
+        1.0, description="beyond the paper: upper bound on every weight, or by domain"
+    )
+    max_main_epochs: float | None = Field(
+        None,
+        gt=0,
+        description="beyond the paper: upper bound on each weight such that the main run sees no domain more often",
+    )
+    projection: Literal["kl", "euclidean"] = Field("kl", description="how weights are brought within these bounds")
+    prior: str | dict[str, float] | None = Field(
+        None,
+        description="beyond the paper: weights that the adversary is pulled towards, named as weights.reference is",
+    )
+    prior_pull: float = Field(0.0, ge=0, lt=1, description="how strongly, at every step")
     loss_normalisation: Literal["domain_mean", "self_normalised"] = Field(
         "domain_mean",
         description="weight of a token in the proxy's loss. domain_mean: α_i / N_i, the paper's equation 1; "
@@ -341,6 +407,14 @@ class Recipe(Section):
     reweighting: ReweightingConfig = Field(ReweightingConfig(), description="the Group DRO step")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
     seed: int = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
+
+    @model_validator(mode="after")
+    def _rounds_train_the_reference(self) -> Recipe:
+        if self.models.reference.init == "trained" and self.reweighting.rounds != 1:
+            raise ValueError("reweighting.rounds trains a reference in each round: drop it, or models.reference.init")
+        if (self.reweighting.prior is None) != (self.reweighting.prior_pull == 0):
+            raise ValueError("reweighting.prior and reweighting.prior_pull go together")
+        return self
 
     @property
     def digest(self) -> str:

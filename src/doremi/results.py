@@ -20,7 +20,8 @@ from doremi.runs import BASELINE, MAIN
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from doremi.pipeline import Comparison, Experiment
+    from doremi.experiment import Experiment
+    from doremi.planned_runs import Comparison
 
 logger = logging.getLogger(__name__)
 

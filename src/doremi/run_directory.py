@@ -58,6 +58,10 @@ class RunDirectory:
         """``rounds/01/reference`` or ``rounds/01/proxy``."""
         return self.root / "rounds" / f"{number:02d}" / model
 
+    def round_weights(self, number: int) -> Path:
+        """The answer of one round."""
+        return self.root / "rounds" / f"{number:02d}" / "weights.json"
+
     def run(self, weights_name: str, *, seed: int) -> Path:
         """``runs/<weights name>/seed-<n>``: the main model trained on those weights."""
         return self.root / "runs" / quote(weights_name, safe=" ()") / f"seed-{seed}"

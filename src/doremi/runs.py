@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from doremi.corpus import TokenStore
+    from doremi.reweighting.options import GroupDROOptions
     from doremi.training.objective import Objective
     from doremi.training.reference_cache import ReferenceCache
 
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.json"
+SEARCH = {"rounds", "max_rounds", "tolerance", "seeds"}  # of the recipe: what a single proxy does not depend on
 BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
 
 
@@ -40,13 +42,15 @@ class TrainingRun:
     sampling_weights: DomainWeights
     seed: int
     reference: Path | None = None  # of the proxy: the finished reference
+    reference_losses: Path | None = None  # of the proxy: where they are cached
     reference_attention: str = "auto"  # of the proxy: the attention implementation of the reference
     reweighting: ReweightingConfig | None = None  # of the proxy
+    prior: DomainWeights | None = None  # of the proxy: what its weights are pulled towards
+    main_tokens: int | None = None  # of the proxy: what the main run is trained on, for a bound on its epochs
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
         training = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
-        reference = files.read_marker(self.reference) if self.reference else None
         return files.digest_json(
             {
                 "corpus": corpus_digest,
@@ -56,8 +60,9 @@ class TrainingRun:
                 "names": self.names,
                 "sampling_weights": dict(self.sampling_weights),
                 "seed": self.seed,
-                "reference": [reference["digest"], self.reference_attention] if reference else None,
-                "reweighting": self.reweighting.model_dump(mode="json") if self.reweighting else None,
+                "reference": [_model_digest(self.reference), self.reference_attention] if self.reference else None,
+                "reweighting": self.reweighting.model_dump(mode="json", exclude=SEARCH) if self.reweighting else None,
+                "prior": dict(self.prior) if self.prior else None,
             }
         )
 
@@ -113,7 +118,7 @@ def train(run: TrainingRun, store: TokenStore) -> None:
                 "digest": run.digest(store.digest),
                 "steps": run.training.steps,
                 "num_parameters": model.num_parameters(),
-                "num_tokens": run.training.steps * run.training.global_batch_size * run.training.sequence_length,
+                "num_tokens": run.training.num_tokens,
                 "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
                 "epochs": trainer.loader.epochs_seen,
                 "objective": objective.state_dict(),
@@ -169,6 +174,8 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
         names=run.names,
         step_size=run.reweighting.step_size,
         smoothing=run.reweighting.smoothing,
+        target=run.reweighting.objective,
+        options=group_dro_options(run, store),
         loss_normalisation=run.reweighting.loss_normalisation,
         cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
     )
@@ -180,22 +187,62 @@ def _attention(run: TrainingRun, name: str) -> str:
     return models.resolve_attention(name, precision=arguments.precision(run.training))
 
 
+def group_dro_options(run: TrainingRun, store: TokenStore) -> GroupDROOptions:
+    """What the recipe adds to Group DRO, by domain in the order of the run."""
+    from doremi.reweighting.options import GroupDROOptions
+
+    config = run.reweighting
+    assert config is not None
+    lower, upper = _by_domain(config.min_weight, run.names, 0.0), _by_domain(config.max_weight, run.names, 1.0)
+    if config.max_main_epochs is not None:
+        assert run.main_tokens is not None
+        caps = (config.max_main_epochs * store.num_tokens(name) / run.main_tokens for name in run.names)
+        upper = tuple(min(bound, cap) for bound, cap in zip(upper, caps, strict=True))
+    steps = run.training.steps
+    return GroupDROOptions(
+        step_size_schedule=config.step_size_schedule,
+        excess_ema=config.excess_ema,
+        average_after=steps - max(round(config.tail_fraction * steps), 1),
+        minimum=lower if any(lower) else None,
+        maximum=upper if min(upper) < 1 else None,
+        projection=config.projection,
+        prior=tuple(run.prior[name] for name in run.names) if run.prior else None,
+        prior_pull=config.prior_pull,
+    )
+
+
+def _by_domain(bound: float | Mapping[str, float], names: Sequence[str], default: float) -> tuple[float, ...]:
+    if isinstance(bound, float):
+        return (bound,) * len(names)
+    if unknown := sorted(set(bound) - set(names)):
+        raise InputError(f"bounds on the weights: no such domain {unknown[0]!r}; there are {', '.join(names)}")
+    return tuple(bound.get(name, default) for name in names)
+
+
+def _model_digest(folder: Path) -> str:
+    """Of a model: that of the run that trained it, or of its files."""
+    marker = files.read_marker(folder)
+    if marker is not None and "digest" in marker:
+        return marker["digest"]
+    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json")]
+    return files.digest_json({path.name: files.digest_file(path) for path in found})
+
+
 def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
     """Beside the reference, for every proxy that is trained with it."""
     from doremi.training.arguments import precision
     from doremi.training.reference_cache import ReferenceCache
 
     assert run.reference is not None
+    assert run.reference_losses is not None
     assert run.reweighting is not None
-    marker = files.read_marker(run.reference)
-    assert marker is not None
     length = run.training.sequence_length
     return ReferenceCache.open(
-        run.reference.with_name("reference_losses"),
+        run.reference_losses,
         row_counts={name: store.num_sequences(name, length) for name in run.names},
         sequence_length=length,
         key={
-            "reference": marker["digest"],
+            "reference": _model_digest(run.reference),
             "corpus": store.digest,
             "tokenizer": store.tokenizer_digest,
             "documents": run.training.documents,

@@ -44,7 +44,7 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
         if not hasattr(hf_config, key):
             raise InputError(f"models: {hf_config.model_type} configurations have no value {key!r} to override")
         setattr(hf_config, key, value)
-    if config.init == "pretrained":
+    if config.init != "random":
         if hf_config.vocab_size < vocab_size:
             raise InputError(
                 f"models: {config.path} has a vocabulary of {hf_config.vocab_size}, the corpus was tokenised with one "
@@ -68,6 +68,31 @@ def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attent
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
+
+
+def trained_reference(config: ModelConfig, *, tokenizer_digest: str) -> Path:
+    """The folder of a model that serves as the reference as it is; downloaded, where the path is a hub id.
+
+    Raises:
+        InputError: nothing loadable at the path, no tokenizer with it, or another one than the corpus'.
+    """
+    from doremi.corpus import tokenizers
+
+    assert config.path is not None
+    folder = Path(config.path)
+    if not folder.is_dir():
+        _load_config(config)  # explains what is wrong with a path that is no model
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(config.path, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    found = tokenizers.load(str(folder)).entry.digest
+    if found != tokenizer_digest:
+        raise InputError(
+            f"models.reference: the tokenizer in {config.path} (digest {found}) is not the corpus' "
+            f"({tokenizer_digest}); losses of different tokens cannot be compared. Prepare the corpus "
+            f"with it: corpus.tokenizer.path: {config.path}"
+        )
+    return folder
 
 
 def resolve_attention(name: str, *, precision: str) -> str:

@@ -1,0 +1,146 @@
+"""An experiment: a recipe, its run directory and its prepared corpus, with everything checked that can be checked
+before hours of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from doremi import launch, weight_specs
+from doremi.corpus import TokenStore, manifest, prepare
+from doremi.errors import InputError
+from doremi.recipe import Recipe, RunName
+from doremi.run_directory import RunDirectory
+from doremi.runs import BASELINE, MAIN
+from doremi.weight_specs import Setting, WeightsSpec
+from doremi.weights import DomainWeights
+
+RUNS: tuple[RunName, ...] = ("reference", "proxy", "main")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe, its run directory, and its corpus once that is prepared."""
+
+    recipe: Recipe
+    directory: RunDirectory
+    store: TokenStore
+    reference_weights: DomainWeights  # over the domains of the experiment, in the corpus' order
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains of the experiment: those with a reference weight above 0."""
+        return self.reference_weights.names
+
+    def resolve(self, spec: WeightsSpec, *, answer: DomainWeights | None = None) -> DomainWeights:
+        """Weights that the recipe names, over the domains of the experiment; ``answer``: DoReMi's, where known."""
+        setting = replace(weights_setting(self.recipe, self.store), reference=self.reference_weights, answer=answer)
+        return weight_specs.resolve(spec, setting, self.names)
+
+
+def open_experiment(recipe: Recipe, out: Path) -> Experiment:
+    """Claim the run directory and prepare the corpus; the first stage of everything else.
+
+    Raises:
+        InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
+    """
+    _check_settings(recipe)
+    directory = RunDirectory(out)
+    store = _prepare(recipe, directory)
+    reference_weights = weight_specs.resolve(recipe.weights.reference, weights_setting(recipe, store), store.names)
+    experiment = Experiment(recipe, directory, store, reference_weights)
+    _check(experiment)
+    return experiment
+
+
+def weights_setting(recipe: Recipe, store: TokenStore) -> Setting:
+    """What weights by rule are worked out from."""
+    main = recipe.training.for_run("main")
+    return Setting(
+        store=store,
+        sequence_length=main.sequence_length,
+        num_tokens=main.num_tokens,
+        max_epochs=main.max_epochs,
+        epochs=recipe.weights.epochs,
+    )
+
+
+def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
+    """The corpus, prepared by the first of several processes; the others open it once it is there."""
+    if launch.is_first():
+        directory.claim(recipe)
+        return prepare(recipe.corpus, directory.corpus)
+    launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
+    return TokenStore.open(directory.corpus, packing=recipe.corpus.packing)
+
+
+# ---- checks ----
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """What can be known before the corpus is prepared."""
+    from doremi.training import arguments
+
+    for run in RUNS:
+        arguments.check(recipe.training.for_run(run))
+
+
+def _check(experiment: Experiment) -> None:
+    """What can be known before hours of training."""
+    names = experiment.names
+    if len(names) < 2:
+        raise InputError(
+            f"the experiment has one domain, {names[0]!r}; weights need at least two. Check `domain` or `domain_field` "
+            "of the inputs, and weights.reference"
+        )
+    _check_baselines(experiment)
+    for run in RUNS:
+        _check_model(experiment, run)
+        _check_rows(experiment, run)
+    _check_batch(experiment)
+
+
+def _check_baselines(experiment: Experiment) -> None:
+    """Every further baseline can be resolved, and has a name (and so a folder and a column) of its own."""
+    reference = experiment.recipe.weights.reference
+    taken = {"reference", "proxy", BASELINE, MAIN, "doremi", weight_specs.label(reference)}
+    for spec in experiment.recipe.weights.baselines:
+        if not weight_specs.needs_answer(spec):
+            experiment.resolve(spec)
+        name = weight_specs.label(spec)
+        if name in taken and spec != reference:
+            raise InputError(f"weights.baselines: {spec}: the name {name!r} is taken by another run; rename the file")
+        taken.add(name)
+
+
+def _check_model(experiment: Experiment, run: RunName) -> None:
+    from doremi.training import models
+
+    models.configure(
+        getattr(experiment.recipe.models, run),
+        vocab_size=experiment.store.vocab_size,
+        eos_token_id=experiment.store.eos_token_id,
+        sequence_length=experiment.recipe.training.for_run(run).sequence_length,
+    )
+
+
+def _check_rows(experiment: Experiment, run: RunName) -> None:
+    length = experiment.recipe.training.for_run(run).sequence_length
+    for name in experiment.names:
+        if experiment.store.num_sequences(name, length) < 1:
+            raise InputError(
+                f"domain {name!r} has {experiment.store.num_tokens(name)} tokens, fewer than one sequence of {length}; "
+                "add text, leave the domain out of weights.reference, or shorten training.sequence_length"
+            )
+
+
+def _check_batch(experiment: Experiment) -> None:
+    proxy, names = experiment.recipe.training.for_run("proxy"), experiment.names
+    may_be_absent = experiment.recipe.reweighting.allow_absent_domains or proxy.sampling == "iid"
+    if proxy.global_batch_size < len(names) and not may_be_absent:
+        raise InputError(
+            f"training.global_batch_size is {proxy.global_batch_size} for {len(names)} domains; the proxy needs at "
+            f"least {len(names)} so that no domain is ever absent. Raise it, or set "
+            "reweighting.allow_absent_domains: true"
+        )

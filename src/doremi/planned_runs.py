@@ -1,0 +1,140 @@
+"""The training runs of an experiment: which there are, on what weights, in which folders. Trains nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doremi import weight_specs, weights
+from doremi.errors import InputError
+from doremi.experiment import Experiment
+from doremi.recipe import Recipe, RunName
+from doremi.runs import BASELINE, MAIN, TrainingRun
+from doremi.weights import DomainWeights
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of the runs that are compared: its name in the results, what its weights are called, and the run."""
+
+    name: str
+    weights_name: str
+    run: TrainingRun
+
+
+def find_run(experiment: Experiment, name: str) -> TrainingRun:
+    """The run of that name, trained or not; of several rounds the first.
+
+    Raises:
+        InputError: there is no such run, or it needs weights that the proxy has not given yet.
+    """
+    labels = map(weight_specs.label, experiment.recipe.weights.baselines)
+    known = list(dict.fromkeys(["reference", "proxy", BASELINE, MAIN, *labels]))
+    if name not in known:
+        raise InputError(f"no run {name!r}; there are {', '.join(known)}")
+    if name == "reference":
+        return reference_run(experiment, 1, experiment.reference_weights)
+    if name == "proxy":
+        return proxy_runs(experiment, 1)[0]
+    if name == BASELINE:
+        return _baseline(experiment).run
+    if not experiment.directory.weights.exists():
+        raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
+    # a further baseline that equals the reference weights is the baseline
+    return next((item.run for item in comparisons(experiment) if item.name == name), _baseline(experiment).run)
+
+
+def reference_run(experiment: Experiment, number: int, sampling_weights: DomainWeights) -> TrainingRun:
+    """Step 1 of a round: the reference model, on the reference weights of that round.
+
+    Raises:
+        InputError: the recipe names a trained reference.
+    """
+    if experiment.recipe.models.reference.init == "trained":
+        raise InputError("models.reference is a trained model (init: trained); there is no reference to train")
+    folder = experiment.directory.round(number, "reference")
+    return _training_run(experiment, "reference", folder=folder, sampling_weights=sampling_weights)
+
+
+def proxy_runs(experiment: Experiment, number: int) -> list[TrainingRun]:
+    """Step 2 of a round: the proxy, once for each of ``reweighting.seeds``."""
+    recipe = experiment.recipe
+    seeds = range(recipe.seed, recipe.seed + recipe.reweighting.seeds)
+    return [
+        _training_run(
+            experiment,
+            "proxy",
+            folder=experiment.directory.round(number, "proxy" if seed == recipe.seed else f"proxy-seed-{seed}"),
+            sampling_weights=weights.uniform(experiment.names),
+            seed=seed,
+            reference=reference_folder(experiment, number),
+            reference_losses=experiment.directory.round(number, "reference_losses"),
+            reference_attention=recipe.models.reference.attn_implementation,
+            reweighting=recipe.reweighting,
+            main_tokens=recipe.training.for_run("main").num_tokens,
+            prior=experiment.resolve(recipe.reweighting.prior) if recipe.reweighting.prior else None,
+        )
+        for seed in seeds
+    ]
+
+
+def reference_folder(experiment: Experiment, number: int) -> Path:
+    """Where the reference of a round lies: in the run directory, or where the recipe says."""
+    config = experiment.recipe.models.reference
+    if config.init != "trained":
+        return experiment.directory.round(number, "reference")
+    from doremi.training import models
+
+    return models.trained_reference(config, tokenizer_digest=experiment.store.tokenizer_digest)
+
+
+def comparisons(experiment: Experiment) -> list[Comparison]:
+    """The runs to compare: baseline, main, and the further baselines. Needs DoReMi's weights.
+
+    A further baseline whose weights are the reference weights is the baseline already, and left out.
+    """
+    answer = DomainWeights.from_json(experiment.directory.weights)
+    found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
+    for spec in experiment.recipe.weights.baselines:
+        candidate = experiment.resolve(spec, answer=answer)
+        if dict(candidate) != dict(experiment.reference_weights):
+            label = weight_specs.label(spec)
+            found.append(_comparison(experiment, label, label, candidate))
+    return found
+
+
+def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
+    """Whether two models of the recipe have the same size and settings: one run then serves for both."""
+    same_model = getattr(recipe.models, first) == getattr(recipe.models, second)
+    return same_model and recipe.training.for_run(first) == recipe.training.for_run(second)
+
+
+def _baseline(experiment: Experiment) -> Comparison:
+    """The main model on the reference weights: the reference's own run where both would be the same."""
+    name = weight_specs.label(experiment.recipe.weights.reference)
+    shared = trains_alike(experiment.recipe, "reference", "main")
+    folder = experiment.directory.round(1, "reference") if shared else None
+    return _comparison(experiment, BASELINE, name, experiment.reference_weights, folder=folder)
+
+
+def _comparison(
+    experiment: Experiment, name: str, weights_name: str, sampling: DomainWeights, *, folder: Path | None = None
+) -> Comparison:
+    """The main model on some weights, in ``folder`` or in the one named after them."""
+    folder = folder or experiment.directory.run(weights_name, seed=experiment.recipe.seed)
+    run = _training_run(experiment, "main", name=name, folder=folder, sampling_weights=sampling)
+    return Comparison(name, weights_name, run)
+
+
+def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> TrainingRun:
+    """A run of one of the recipe's three models; ``settings`` are the rest of `TrainingRun`."""
+    recipe = experiment.recipe
+    defaults: dict[str, Any] = {"name": model, "seed": recipe.seed}
+    return TrainingRun(
+        **defaults | settings,
+        model=getattr(recipe.models, model),
+        training=recipe.training.for_run(model),
+        evaluation=recipe.evaluation,
+        names=experiment.names,
+    )

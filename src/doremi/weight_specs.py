@@ -1,0 +1,117 @@
+"""Weights as a recipe names them, such as ``natural``, ``temperature(2)``, ``paper-280m`` or a file, to numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from doremi import baselines, published, weights
+from doremi.errors import InputError, MissingFileError
+from doremi.weights import DomainWeights
+
+if TYPE_CHECKING:
+    from doremi.corpus import TokenStore
+
+WeightsSpec = str | dict[str, float]
+
+WITHOUT_FLOOR = "reference_without_floor"
+RULES = {
+    "natural": "by tokens; natural(packed) and natural(padded) count sequences, as upstream does in its two modes",
+    "uniform": "1/k each",
+    "temperature": "temperature(T): tokens^(1/T)",
+    "unimax": "as uniform as max_epochs allows in the main run; unimax(N) for another number of epochs",
+    WITHOUT_FLOOR: "the reference weights without the domains that DoReMi gave less than a tenth of theirs",
+}
+_CALL = re.compile(r"(\w+)(?:\((.*)\))?")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What rules are worked out from."""
+
+    store: TokenStore
+    sequence_length: int  # of the main run
+    num_tokens: int  # that the main run is trained on
+    max_epochs: float
+    epochs: Mapping[str, float]  # by domain, for natural weights
+    reference: DomainWeights | None = None
+    answer: DomainWeights | None = None  # DoReMi's, once it is known
+
+
+def needs_answer(spec: WeightsSpec) -> bool:
+    """Whether the weights are known only after DoReMi's."""
+    return spec == WITHOUT_FLOOR
+
+
+def label(spec: WeightsSpec) -> str:
+    """What the weights are called in folders and tables: the rule, the stem of a file, ``reference`` for a mapping."""
+    if isinstance(spec, dict):
+        return "reference"
+    return spec if _rule(spec) or spec in published.names() else Path(spec).stem
+
+
+def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
+    """The weights over ``names``, in the corpus' order of domains and without those of weight 0.
+
+    Raises:
+        InputError: no such rule, name or file, a wrong argument, or a domain that is not one of ``names``.
+    """
+    found = _find(spec, setting, names)
+    return DomainWeights({name: found[name] for name in setting.store.names if found.get(name, 0) > 0})
+
+
+def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
+    if isinstance(spec, dict):
+        return DomainWeights(spec, source="weights.reference").restricted_to(names, source="weights.reference")
+    if rule := _rule(spec):
+        return _by_rule(*rule, setting, names)
+    if spec in published.names():
+        return published.load(spec).weights.restricted_to(names, source=spec)
+    if Path(spec).is_file():
+        return DomainWeights.from_json(spec).restricted_to(names, source=spec)
+    known = ", ".join([*RULES, *published.names()])
+    raise MissingFileError(f"weights: {spec!r} is neither a file nor one of {known}")
+
+
+def _rule(spec: str) -> tuple[str, str | None] | None:
+    """(rule, its argument); None: not a rule."""
+    match = _CALL.fullmatch(spec)
+    return (match[1], match[2]) if match and match[1] in RULES else None
+
+
+def _by_rule(rule: str, argument: str | None, setting: Setting, names: Sequence[str]) -> DomainWeights:
+    if rule == "natural":
+        return baselines.natural_with_epochs(_sizes(argument or "tokens", setting, names), epochs=setting.epochs)
+    tokens = {name: setting.store.num_tokens(name) for name in names}
+    if rule == "temperature":
+        return baselines.temperature(tokens, temperature=_number(rule, argument))
+    if rule == "unimax":
+        max_epochs = setting.max_epochs if argument is None else _number(rule, argument)
+        return baselines.unimax(tokens, budget=setting.num_tokens, max_epochs=max_epochs)
+    if argument is not None:
+        raise InputError(f"weights: {rule} takes no argument, got {argument!r}")
+    if rule == "uniform":
+        return weights.uniform(names)
+    if setting.reference is None or setting.answer is None:
+        raise InputError(f"weights: {WITHOUT_FLOOR} is a control to compare with, known once DoReMi has given weights")
+    return baselines.reference_without_floor(setting.reference, setting.answer)
+
+
+def _sizes(counting: str, setting: Setting, names: Sequence[str]) -> dict[str, float]:
+    store, length = setting.store, setting.sequence_length
+    if counting == "tokens":
+        return {name: store.num_tokens(name) for name in names}
+    if counting not in ("packed", "padded"):
+        raise InputError(f"weights: natural({counting}); it counts tokens, or sequences: packed or padded")
+    opened = type(store).open(store.path, packing="pack" if counting == "packed" else "pad")
+    return {name: opened.num_sequences(name, length) for name in names}
+
+
+def _number(rule: str, argument: str | None) -> float:
+    try:
+        return float(argument or "")
+    except ValueError:
+        raise InputError(f"weights: {rule} takes a number, such as {rule}(2), got {argument!r}") from None
