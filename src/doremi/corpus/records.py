@@ -60,7 +60,8 @@ def _whole_files(file: InputFile) -> Iterator[Record]:
     position = 0
     for number, path in enumerate(file.paths, start=1):
         with opened(path) as raw:
-            data = _decompressed(raw, path).read()
+            stream = _decompressed(raw, path)  # which closes the file when it is collected
+            data = stream.read()
             position += raw.tell()
         yield Record(number, data, position)
 

@@ -114,6 +114,11 @@ class Found:
     folders: tuple[str, ...]
     is_named: bool  # by the recipe itself or its pattern, rather than found in a folder
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its name, or that of a folder on the way to it, begins with a dot."""
+        return any(part.startswith(".") for part in (*self.folders, self.file.name))
+
 
 def find(url: str) -> list[Found]:
     """What a URL names, a file, a folder or a glob pattern: all files, in the order in which local ones are read.
@@ -125,14 +130,14 @@ def find(url: str) -> list[Found]:
     with _failures_reported(url):
         system, path = _file_system(url)
         has_magic = _MAGIC.search(path) is not None
-        matches = [str(match) for match in system.glob(path)] if has_magic else [path]
+        matches = set(system.glob(path) if has_magic else [path])
         listed = {name: info for match in matches for name, info in system.find(match, detail=True).items()}
     if not listed:
         raise MissingFileError(f"{url}: no file there; check the URL of this corpus input")
     top = _top(path, is_file=path in listed)
-    named = set(matches)
-    found = [_found(system, name, listed[name], top, is_named=name in named) for name in listed]
-    return sorted(found, key=lambda item: item.file.url.split("/"))
+    found = [_found(system, name, listed[name], top, is_named=name in matches) for name in listed]
+    visible = [item for item in found if not item.is_hidden or listed.keys() == {path}]
+    return sorted(visible, key=lambda item: item.file.url.split("/"))
 
 
 def _file_system(url: str) -> tuple[Any, str]:
