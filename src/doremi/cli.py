@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, console, launch
 from doremi.cli_corpus import add_corpus, add_tokenizer_backend
+from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stages(verbs)
     _add_loader(verbs)
     _add_report(verbs)
-    _add_weights(verbs)
+    add_weights(verbs)
     add_corpus(verbs)
     return parser
 
@@ -163,14 +164,6 @@ def _add_report(verbs: argparse._SubParsersAction) -> None:
     report.set_defaults(action=_report)
 
 
-def _add_weights(verbs: argparse._SubParsersAction) -> None:
-    group = verbs.add_parser("weights", help="look at domain weights", description="Look at domain weights.")
-    kinds = group.add_subparsers(dest="weights_verb", metavar="VERB", required=True)
-    show = kinds.add_parser("show", help="print a weights file", description="Print a weights file, largest first.")
-    show.add_argument("file", metavar="FILE", type=Path, help="plain {name: weight}, or upstream's two-key JSON")
-    show.set_defaults(action=_show_weights)
-
-
 def _run_stage(options: argparse.Namespace) -> None:
     """What every verb with a recipe does before and around its own stage."""
     if getattr(options, "help_recipe", False):
@@ -248,13 +241,6 @@ def _report(options: argparse.Namespace) -> None:
 
     for directory in options.directories:
         print(write_report(directory))
-
-
-def _show_weights(options: argparse.Namespace) -> None:
-    from doremi.weights import DomainWeights
-
-    weights = DomainWeights.from_json(options.file)
-    print(console.weights_table(weights))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from doremi import launch, weight_specs
+from doremi import adversary, launch, weight_specs
 from doremi.corpus import TokenStore, manifest, prepare
 from doremi.errors import InputError
 from doremi.recipe import Recipe, RunName
+from doremi.reweighting.options import GroupDROOptions
 from doremi.run_directory import RunDirectory
 from doremi.runs import BASELINE, MAIN
 from doremi.weight_specs import Setting, WeightsSpec
@@ -32,6 +33,17 @@ class Experiment:
     def names(self) -> tuple[str, ...]:
         """The domains of the experiment: those with a reference weight above 0."""
         return self.reference_weights.names
+
+    def adversary_options(self) -> GroupDROOptions:
+        """What the recipe adds to Group DRO."""
+        config = self.recipe.reweighting
+        return adversary.options(
+            config,
+            {name: self.store.num_tokens(name) for name in self.names},
+            num_steps=self.recipe.training.for_run("proxy").steps,
+            main_tokens=self.recipe.training.for_run("main").num_tokens,
+            prior=self.resolve(config.prior) if config.prior else None,
+        )
 
     def resolve(self, spec: WeightsSpec, *, answer: DomainWeights | None = None) -> DomainWeights:
         """Weights that the recipe names, over the domains of the experiment; ``answer``: DoReMi's, where known."""
@@ -99,6 +111,7 @@ def _check(experiment: Experiment) -> None:
         _check_model(experiment, run)
         _check_rows(experiment, run)
     _check_batch(experiment)
+    experiment.adversary_options()
 
 
 def _check_baselines(experiment: Experiment) -> None:

@@ -72,8 +72,7 @@ def proxy_runs(experiment: Experiment, number: int) -> list[TrainingRun]:
             reference_losses=experiment.directory.round(number, "reference_losses"),
             reference_attention=recipe.models.reference.attn_implementation,
             reweighting=recipe.reweighting,
-            main_tokens=recipe.training.for_run("main").num_tokens,
-            prior=experiment.resolve(recipe.reweighting.prior) if recipe.reweighting.prior else None,
+            adversary=experiment.adversary_options(),
         )
         for seed in seeds
     ]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from doremi import files, launch
 from doremi.errors import InputError
 from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
+from doremi.reweighting.options import GroupDROOptions
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from doremi.corpus import TokenStore
-    from doremi.reweighting.options import GroupDROOptions
     from doremi.training.objective import Objective
     from doremi.training.reference_cache import ReferenceCache
 
@@ -45,8 +45,7 @@ class TrainingRun:
     reference_losses: Path | None = None  # of the proxy: where they are cached
     reference_attention: str = "auto"  # of the proxy: the attention implementation of the reference
     reweighting: ReweightingConfig | None = None  # of the proxy
-    prior: DomainWeights | None = None  # of the proxy: what its weights are pulled towards
-    main_tokens: int | None = None  # of the proxy: what the main run is trained on, for a bound on its epochs
+    adversary: GroupDROOptions | None = None  # of the proxy: what is added to Group DRO
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
@@ -62,7 +61,7 @@ class TrainingRun:
                 "seed": self.seed,
                 "reference": [_model_digest(self.reference), self.reference_attention] if self.reference else None,
                 "reweighting": self.reweighting.model_dump(mode="json", exclude=SEARCH) if self.reweighting else None,
-                "prior": dict(self.prior) if self.prior else None,
+                "adversary": self.adversary.to_dict() if self.adversary else None,
             }
         )
 
@@ -175,7 +174,7 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
         step_size=run.reweighting.step_size,
         smoothing=run.reweighting.smoothing,
         target=run.reweighting.objective,
-        options=group_dro_options(run, store),
+        options=run.adversary,
         loss_normalisation=run.reweighting.loss_normalisation,
         cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
     )
@@ -185,38 +184,6 @@ def _attention(run: TrainingRun, name: str) -> str:
     from doremi.training import arguments, models
 
     return models.resolve_attention(name, precision=arguments.precision(run.training))
-
-
-def group_dro_options(run: TrainingRun, store: TokenStore) -> GroupDROOptions:
-    """What the recipe adds to Group DRO, by domain in the order of the run."""
-    from doremi.reweighting.options import GroupDROOptions
-
-    config = run.reweighting
-    assert config is not None
-    lower, upper = _by_domain(config.min_weight, run.names, 0.0), _by_domain(config.max_weight, run.names, 1.0)
-    if config.max_main_epochs is not None:
-        assert run.main_tokens is not None
-        caps = (config.max_main_epochs * store.num_tokens(name) / run.main_tokens for name in run.names)
-        upper = tuple(min(bound, cap) for bound, cap in zip(upper, caps, strict=True))
-    steps = run.training.steps
-    return GroupDROOptions(
-        step_size_schedule=config.step_size_schedule,
-        excess_ema=config.excess_ema,
-        average_after=steps - max(round(config.tail_fraction * steps), 1),
-        minimum=lower if any(lower) else None,
-        maximum=upper if min(upper) < 1 else None,
-        projection=config.projection,
-        prior=tuple(run.prior[name] for name in run.names) if run.prior else None,
-        prior_pull=config.prior_pull,
-    )
-
-
-def _by_domain(bound: float | Mapping[str, float], names: Sequence[str], default: float) -> tuple[float, ...]:
-    if isinstance(bound, float):
-        return (bound,) * len(names)
-    if unknown := sorted(set(bound) - set(names)):
-        raise InputError(f"bounds on the weights: no such domain {unknown[0]!r}; there are {', '.join(names)}")
-    return tuple(bound.get(name, default) for name in names)
 
 
 def _model_digest(folder: Path) -> str:

@@ -1,0 +1,56 @@
+"""The recipe's reweighting section as options of Group DRO, by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from doremi.errors import InputError
+from doremi.recipe import ReweightingConfig
+from doremi.reweighting.options import GroupDROOptions
+
+
+def options(
+    config: ReweightingConfig,
+    token_counts: Mapping[str, int],
+    *,
+    num_steps: int,
+    main_tokens: int,
+    prior: Mapping[str, float] | None,
+) -> GroupDROOptions:
+    """What the recipe adds to Group DRO.
+
+    Args:
+        config: the section.
+        token_counts: tokens of each domain, in the order of the adversary's weights.
+        num_steps: of the proxy.
+        main_tokens: that the main run is trained on.
+        prior: weights that the adversary is pulled towards, resolved.
+
+    Raises:
+        InputError: bounds of a domain that does not exist, or that no weights meet.
+    """
+    names = tuple(token_counts)
+    lower, upper = _by_domain(config.min_weight, names, 0.0), _by_domain(config.max_weight, names, 1.0)
+    if config.max_main_epochs is not None:
+        caps = (config.max_main_epochs * tokens / main_tokens for tokens in token_counts.values())
+        upper = tuple(min(bound, cap) for bound, cap in zip(upper, caps, strict=True))
+    found = GroupDROOptions(
+        step_size_schedule=config.step_size_schedule,
+        excess_ema=config.excess_ema,
+        average_after=num_steps - max(round(config.tail_fraction * num_steps), 1),
+        minimum=lower if any(lower) else None,
+        maximum=upper if min(upper) < 1 else None,
+        projection=config.projection,
+        prior=tuple(prior.get(name, 0.0) for name in names) if prior else None,
+        prior_pull=config.prior_pull,
+    )
+    found.check(names)
+    return found
+
+
+def _by_domain(bound: float | Mapping[str, float], names: tuple[str, ...], default: float) -> tuple[float, ...]:
+    if not isinstance(bound, Mapping):
+        return (float(bound),) * len(names)
+    if unknown := sorted(set(bound) - set(names)):
+        raise InputError(f"bounds on the weights: no such domain {unknown[0]!r}; there are {', '.join(names)}")
+    return tuple(float(bound.get(name, default)) for name in names)

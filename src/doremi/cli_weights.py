@@ -1,0 +1,159 @@
+"""``doremi weights show | compare | baseline``: weights files and published weights in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from doremi import console, files, published
+from doremi.errors import InputError
+from doremi.report.escaping import visible
+from doremi.reweighting import diagnostics
+from doremi.weights import DomainWeights
+
+WEIGHTS = "weights file (plain {name: weight}, or upstream's two-key JSON), or published weights by name"
+
+
+def add_weights(verbs: argparse._SubParsersAction) -> None:
+    """The verb and its own verbs."""
+    group = verbs.add_parser(
+        "weights",
+        help="look at, compare or compute domain weights",
+        description="Look at, compare or compute domain weights.",
+    )
+    kinds = group.add_subparsers(dest="weights_verb", metavar="VERB", required=True)
+    _add_show(kinds)
+    _add_compare(kinds)
+    _add_baseline(kinds)
+
+
+def _add_show(kinds: argparse._SubParsersAction) -> None:
+    show = kinds.add_parser(
+        "show",
+        help="print weights, largest first",
+        description="Prints weights, largest first, and what is known of them. Without WEIGHTS, lists those published.",
+    )
+    show.add_argument("weights", metavar="WEIGHTS", nargs="?", help=WEIGHTS)
+    show.set_defaults(action=_show)
+
+
+def _add_compare(kinds: argparse._SubParsersAction) -> None:
+    compare = kinds.add_parser(
+        "compare",
+        help="how far apart two weights are",
+        description="Prints both weights side by side, largest change first, with the total variation (half the sum of "
+        "the changes: the share of a batch that would be drawn elsewhere), the largest change, and KL(B ‖ A) in nats.",
+    )
+    compare.add_argument("first", metavar="A", help=WEIGHTS)
+    compare.add_argument("second", metavar="B", help="the same")
+    compare.set_defaults(action=_compare)
+
+
+def _add_baseline(kinds: argparse._SubParsersAction) -> None:
+    from doremi.weight_specs import RULES
+
+    rules = "; ".join(f"{name}: {what}" for name, what in RULES.items() if name != "reference_without_floor")
+    baseline = kinds.add_parser(
+        "baseline",
+        help="weights by rule for a prepared corpus",
+        description=f"Prints the weights that a rule gives for a prepared corpus. Rules: {rules}.",
+    )
+    baseline.add_argument("rule", metavar="NAME", help="such as natural, natural(padded), temperature(2), unimax(4)")
+    baseline.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of the prepared corpus")
+    baseline.add_argument(
+        "--sequence-length", type=int, default=1024, metavar="L", help="for natural(packed|padded); default 1024"
+    )
+    baseline.add_argument("--tokens", type=float, metavar="N", help="that will be trained on; needed for unimax")
+    baseline.add_argument("--max-epochs", type=float, default=4.0, metavar="E", help="for unimax; default 4")
+    baseline.add_argument("--out", type=Path, metavar="FILE", help="also write a weights file")
+    baseline.set_defaults(action=_baseline)
+
+
+def _show(options: argparse.Namespace) -> None:
+    if options.weights is None:
+        for name in published.names():
+            known = published.load(name)
+            print(f"{name:<26} {len(known.weights):3d} domains  {known.source}")
+        return
+    print(console.weights_table(_load(options.weights)))
+    print("\n".join(_facts(options.weights)))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    print(comparison_table(_load(options.first), _load(options.second)))
+
+
+def _baseline(options: argparse.Namespace) -> None:
+    from doremi import weight_specs
+    from doremi.corpus import TokenStore
+
+    if options.rule.startswith("unimax") and options.tokens is None:
+        raise InputError("unimax depends on how much will be trained on: give --tokens, such as --tokens 2e9")
+    store = TokenStore.open(options.corpus)
+    setting = weight_specs.Setting(
+        store=store,
+        sequence_length=options.sequence_length,
+        num_tokens=int(options.tokens or 0),
+        max_epochs=options.max_epochs,
+        epochs={},
+    )
+    found = weight_specs.resolve(options.rule, setting, store.names)
+    print(console.weights_table(found))
+    if options.out is not None:
+        facts = {"rule": options.rule, "corpus_digest": store.digest, "tokenizer_digest": store.tokenizer_digest}
+        found.to_json(options.out, provenance=facts)
+
+
+def comparison_table(first: DomainWeights, second: DomainWeights) -> str:
+    """Both weights of every domain, the change and a bar for it, largest change first; then the three distances."""
+    changes = {name: second.get(name, 0.0) - first.get(name, 0.0) for name in {**first, **second}}
+    width = max(6, *(len(visible(name)) for name in changes))
+    largest = max(map(abs, changes.values())) or 1.0
+    lines = [f"{'domain':<{width}}  {'A':>8}  {'B':>8}  {'B - A':>8}"]
+    for name, change in sorted(changes.items(), key=lambda item: -abs(item[1])):
+        bar = ("+" if change > 0 else "-") * round(console.BAR_WIDTH * abs(change) / largest)
+        a, b = first.get(name, 0.0), second.get(name, 0.0)
+        lines.append(f"{visible(name):<{width}}  {a:8.4f}  {b:8.4f}  {change:+8.4f}  {bar}".rstrip())
+    variation, divergence = diagnostics.total_variation(first, second), kl_divergence(second, first)
+    lines.append(f"total variation {variation:.4f}, largest change {largest if any(changes.values()) else 0:.4f}, ")
+    lines[-1] += f"KL(B ‖ A) {divergence:.4f} nats"
+    return "\n".join(lines)
+
+
+def kl_divergence(weights: Mapping[str, float], base: Mapping[str, float]) -> float:
+    """Σ_i w_i log(w_i / base_i) in nats; infinite where ``base`` lacks a domain that has weight."""
+    return math.fsum(
+        weight * math.log(weight / base[name]) if base.get(name, 0.0) > 0 else math.inf
+        for name, weight in weights.items()
+        if weight > 0
+    )
+
+
+def _load(text: str) -> DomainWeights:
+    if text in published.names():
+        return published.load(text).weights
+    if not Path(text).exists() and Path(text).suffix != ".json":
+        raise InputError(f"{text!r} is neither a file nor published weights; there are {', '.join(published.names())}")
+    return DomainWeights.from_json(text)
+
+
+def _facts(text: str) -> list[str]:
+    """What is known of weights: of published ones their origin, of a file of ours its provenance."""
+    if text in published.names():
+        known = published.load(text)
+        return [f"tokenizer: {known.tokenizer}", f"counts: {known.counts}", f"source: {known.source}"]
+    content = files.read_json(Path(text))
+    provenance: dict[str, Any] = content.get("provenance", {}) if isinstance(content, dict) else {}
+    lines = []
+    if rounds := provenance.get("rounds"):
+        changes = ", ".join(f"{change:.4f}" for change in rounds["changes"])
+        lines.append(f"rounds: {rounds['status']}; largest change of each {changes}")
+    if spread := provenance.get("spread"):
+        name = max(spread, key=lambda key: spread[key])
+        lines.append(
+            f"{len(provenance['by_seed'])} proxies: largest standard deviation {spread[name]:.4f}, of {visible(name)}"
+        )
+    return [*lines, *(f"{alarm['name']}: {alarm['finding']}" for alarm in provenance.get("alarms", []))]

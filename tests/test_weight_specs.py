@@ -1,0 +1,112 @@
+"""Weights as recipes name them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from doremi import DomainWeights, published, weight_specs
+from doremi.errors import InputError, MissingFileError
+from doremi.weight_specs import Setting
+
+
+class Store:
+    """Sizes by hand: packed and padded counts differ."""
+
+    path = "store"
+    names = ("books", "code", "web")
+    tokens = {"books": 100, "code": 300, "web": 600}  # noqa: RUF012
+    counts = {"pack": {"books": 3, "code": 9, "web": 18}, "pad": {"books": 10, "code": 10, "web": 30}}  # noqa: RUF012
+
+    def __init__(self, packing="pack"):
+        self.packing = packing
+
+    @classmethod
+    def open(cls, path, *, packing):
+        return cls(packing)
+
+    def num_tokens(self, name):
+        return self.tokens[name]
+
+    def num_sequences(self, name, length):
+        assert length == 32
+        return self.counts[self.packing][name]
+
+
+def setting(**changes):
+    return Setting(Store(), **{"sequence_length": 32, "num_tokens": 1200, "max_epochs": 2.0, "epochs": {}} | changes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("natural", {"books": 0.1, "code": 0.3, "web": 0.6}),
+        ("natural(packed)", {"books": 0.1, "code": 0.3, "web": 0.6}),
+        ("natural(padded)", {"books": 0.2, "code": 0.2, "web": 0.6}),
+        ("uniform", {"books": 1 / 3, "code": 1 / 3, "web": 1 / 3}),
+        ("temperature(1)", {"books": 0.1, "code": 0.3, "web": 0.6}),
+        ("unimax", {"books": 200 / 1200, "code": 500 / 1200, "web": 500 / 1200}),
+        ("unimax(1)", {"books": 0.1, "code": 0.3, "web": 0.6}),
+        ({"web": 1, "books": 3}, {"books": 0.75, "web": 0.25}),
+    ],
+)
+def test_resolve(spec, expected):
+    found = weight_specs.resolve(spec, setting(), Store.names)
+    assert dict(found) == pytest.approx(expected, abs=1e-15)
+    assert list(found) == list(expected)  # the corpus' order
+
+
+def test_epochs_multiply_natural_weights():
+    found = weight_specs.resolve("natural", setting(epochs={"books": 3.0}), Store.names)
+    assert dict(found) == pytest.approx({"books": 0.25, "code": 0.25, "web": 0.5})
+
+
+def test_the_control_needs_the_answer():
+    assert weight_specs.needs_answer("reference_without_floor")
+    reference = DomainWeights({"books": 0.5, "code": 0.25, "web": 0.25})
+    known = setting(reference=reference, answer=DomainWeights({"books": 0.01, "code": 0.5, "web": 0.49}))
+    found = weight_specs.resolve("reference_without_floor", known, Store.names)
+    assert dict(found) == {"code": 0.5, "web": 0.5}
+
+
+def test_files_and_published_names(tmp_path):
+    DomainWeights({"web": 0.5, "code": 0.5, "books": 0}).to_json(tmp_path / "mine.json")
+    assert dict(weight_specs.resolve(str(tmp_path / "mine.json"), setting(), Store.names)) == {"code": 0.5, "web": 0.5}
+    expected = published.load("redpajama-baseline").weights
+    store = Store()
+    store.names = tuple(sorted(expected))
+    found = weight_specs.resolve("redpajama-baseline", replace(setting(), store=store), store.names)
+    assert dict(found) == pytest.approx(dict(expected))
+    assert list(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("natural", "natural"), ("temperature(0.7)", "temperature(0.7)"), ("paper-280m", "paper-280m"),
+        ("some/where/mine.v2.json", "mine.v2"), ({"a": 1}, "reference"),
+    ],
+)  # fmt: skip
+def test_labels(spec, name):
+    assert weight_specs.label(spec) == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("natural(bytes)", r"natural\(bytes\); it counts tokens, or sequences"),
+        ("uniform(2)", "uniform takes no argument, got '2'"),
+        ("temperature", r"temperature takes a number, such as temperature\(2\), got None"),
+        ("paper-280m", "no such domain in the corpus"),
+        ({"wiki": 1}, "no such domain in the corpus: 'wiki'"),
+    ],
+)
+def test_refused(spec, message):
+    with pytest.raises(InputError, match=message):
+        weight_specs.resolve(spec, setting(), Store.names)
+
+
+def test_what_is_no_rule_must_be_a_file():
+    with pytest.raises(MissingFileError, match="'tempreature' is neither a file nor one of natural, uniform"):
+        weight_specs.resolve("tempreature", setting(), Store.names)
