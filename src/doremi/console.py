@@ -18,12 +18,11 @@ BAR_WIDTH = 40
 
 
 def configure_logging() -> None:
-    """Messages on stderr, plain: our own from the first process, and warnings from every process and library."""
+    """Messages on stderr, plain: our own from the first process alone, warnings of libraries from every one."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{launch.prefix()}%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    if launch.is_first():
-        logging.getLogger("doremi").setLevel(logging.INFO)
+    logging.getLogger("doremi").setLevel(logging.INFO if launch.is_first() else logging.ERROR)
 
 
 def weights_table(weights: Mapping[str, float]) -> str:

@@ -6,7 +6,9 @@ hours) and what follows the last one is done by the first process alone, while t
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,6 +20,7 @@ from doremi.errors import InputError, RunFailedError
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130  # exit code
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 POLL_SECONDS = 0.2
 NOTICE_SECONDS = 600.0  # after which a process of another node wonders whether the storage is shared
 HOLD_BACK_SECONDS = 3.0  # torchrun looks for failed processes ten times a second
@@ -59,6 +62,8 @@ def use_processes(num_processes: int | None, arguments: Sequence[str]) -> None:
         RunFailedError: a process was killed.
     """
     _check_launcher()
+    if is_launched():
+        _end_with_parent()
     if num_processes is None:
         return
     if num_processes < 1:
@@ -95,6 +100,12 @@ def _run_torchrun(num_processes: int, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _end_with_parent() -> None:
+    """Be killed when torchrun is, on Linux: left behind, this process would train on beside those of the next run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _check_launcher() -> None:
     """``accelerate launch --cpu --num_processes 2`` (accelerate 1.15) silently starts one process.
 
@@ -110,26 +121,20 @@ def _check_launcher() -> None:
 def wait_for(is_done: Callable[[], bool], what: str) -> None:
     """Return once the first process has done something, in a second or in hours; it is done when ``is_done()``.
 
-    By polling and not at a barrier, which times out. ``what`` is done is named in a notice on another node.
-
-    Raises:
-        RunFailedError: the process that started this one is gone, and the first process probably with it.
+    By polling and not at a barrier, which times out; torchrun ends this process if the first one fails. On another
+    node, a notice says ``what`` is waited for.
     """
-    parent, started, has_noticed = os.getppid(), time.monotonic(), is_first() or not _is_on_another_node()
+    notice_at = time.monotonic() + NOTICE_SECONDS if _speaks_for_another_node() else math.inf
     while not is_done():
-        if os.getppid() != parent:
-            raise RunFailedError(f"process {rank()}: torchrun has ended while this process waited for {what}")
-        if not has_noticed and time.monotonic() - started > NOTICE_SECONDS:
-            has_noticed = True
-            logger.warning(
-                "still waiting for %s, which process 0 makes; do all nodes share the storage of the run directory?",
-                what,
-            )
+        if time.monotonic() > notice_at:
+            notice_at = math.inf
+            # an error to the log: the others' warnings are those of the first process once more, and not shown
+            logger.error("still waiting for %s, made by process 0: do all nodes share that storage?", what)
         time.sleep(POLL_SECONDS)
 
 
-def _is_on_another_node() -> bool:
-    return int(os.environ.get("GROUP_RANK", "0")) > 0
+def _speaks_for_another_node() -> bool:
+    return int(os.environ.get("GROUP_RANK", "0")) > 0 and os.environ.get("LOCAL_RANK") == "0"
 
 
 def fail(exit_code: int, message: str) -> int:

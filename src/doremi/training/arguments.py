@@ -102,6 +102,7 @@ def precision(config: TrainingConfig) -> str:
 def check(config: TrainingConfig) -> tuple[int, int]:
     """(micro-batch size, accumulation steps), after checking all that `training_arguments` may refuse."""
     _check_passed_through(config.arguments)
+    learning_rate_schedule(config)
     _check_fsdp(config.arguments)
     return split_batch(config, world_size=launch.world_size())
 
@@ -112,10 +113,10 @@ def check_devices(config: TrainingConfig) -> None:
     Raises:
         InputError: this process alone would use several GPUs, or FSDP has nothing to shard over.
     """
+    if config.arguments.get("fsdp") and launch.world_size() == 1:
+        raise InputError("training.arguments.fsdp: needs several processes to shard over; start with --nproc N")
     if launch.is_launched():
         return
-    if config.arguments.get("fsdp"):
-        raise InputError("training.arguments.fsdp: needs several processes to shard over; start with --nproc N")
     if torch.cuda.is_available() and torch.cuda.device_count() > 1 and not config.arguments.get("use_cpu"):
         number = torch.cuda.device_count()
         raise InputError(
@@ -127,7 +128,9 @@ def check_devices(config: TrainingConfig) -> None:
 def learning_rate_schedule(config: TrainingConfig) -> LearningRateSchedule:
     """The recipe's decay; without an end value it ends at 5 % of the peak."""
     end = 0.05 * config.learning_rate if config.learning_rate_end is None else config.learning_rate_end
-    return LearningRateSchedule(decay=config.schedule, end_factor=end / config.learning_rate)
+    return LearningRateSchedule(
+        decay=config.schedule, end_factor=end / config.learning_rate, decay_fraction=config.decay_fraction
+    )
 
 
 def split_batch(config: TrainingConfig, *, world_size: int) -> tuple[int, int]:

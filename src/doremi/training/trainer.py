@@ -147,7 +147,7 @@ class DoReMiTrainer(Trainer):
                 f"{names[probabilities.argmin()]!r} would be absent from some; raise the global batch size to at least "
                 f"{len(names)}, or set reweighting.allow_absent_domains"
             )
-        self.objective.expect_absences(probabilities)
+        self.objective.expect_absences(probabilities, sampling_weights=weights.as_array(self.objective.names))
 
     def _prepare_measuring(self, model: PreTrainedModel) -> None:
         if changed := models.disable_dropout(model):
