@@ -75,8 +75,13 @@ def _failures_reported(config: HubDatasetConfig) -> Iterator[None]:
         yield
     except (FileNotFoundError, ConnectionError, HfHubHTTPError) as error:
         raise MissingFileError(
-            f"{name}: cannot be had from the Hugging Face hub, nor is it a local folder of data files: {error}; check "
-            "its name, the network, HF_HUB_OFFLINE, and that you may read it (hf auth login)"
+            f"{name}: cannot be had from the Hugging Face hub, nor is it a local folder of data files: "
+            f"{_one_line(error)}; check its name, the network, HF_HUB_OFFLINE, and that you may read it (hf auth login)"
         ) from error
     except (ValueError, RuntimeError, OSError, DatasetsError, pa.ArrowException) as error:
-        raise InputError(f"{name} (config {config.config}, split {config.split}): cannot be read: {error}") from error
+        where = f"config {config.config}, split {config.split}"
+        raise InputError(f"{name} ({where}): cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
