@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from doremi import files
 from doremi.errors import InputError, MissingFileError
 from doremi.recipe import HubDatasetConfig
 
@@ -20,7 +19,7 @@ class HubPart(NamedTuple):
     number: int  # from 0
     num_parts: int
     commit: str | None  # what a branch stood for when the parts were listed; None for a local folder
-    version: str  # digest of what the hub, or the disk, says of all its files
+    version: str  # the commit, or a hash of names and times of the files in a local folder
 
 
 def divide(config: HubDatasetConfig) -> list[HubPart]:
@@ -36,9 +35,7 @@ def divide(config: HubDatasetConfig) -> list[HubPart]:
         builder = datasets.load_dataset_builder(config.name, config.config, revision=config.revision)
         commit = builder.hash if _COMMIT.fullmatch(builder.hash or "") else None
         num_parts: int = _load(config, commit).num_shards
-        listed = [getattr(found, "origin_metadata", []) for found in (builder.config.data_files or {}).values()]
-        version = files.digest_json([builder.hash, listed])
-    return [HubPart(number, num_parts, commit, version) for number in range(num_parts)]
+    return [HubPart(number, num_parts, commit, builder.hash) for number in range(num_parts)]
 
 
 def rows(
