@@ -35,7 +35,7 @@ def run(tmp_path, finished):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_training_saves_the_step_and_exits_with_130(run, number):
+def test_a_signal_during_training_saves_the_step_and_exits_with_130(run, number, caplog):
     command = [sys.executable, "-m", "doremi", *run.command]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while not (run.folder / "checkpoint-5/complete.json").exists():
@@ -52,6 +52,7 @@ def test_a_signal_during_training_saves_the_step_and_exits_with_130(run, number)
     assert (run.folder / f"checkpoint-{step}/complete.json").exists()
     assert not (run.folder / "complete.json").exists()
     assert in_process(*run.command) == 0
+    assert f"continuing from step {step} " in caplog.text
     run.assert_same_end()
 
 

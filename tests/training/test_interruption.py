@@ -41,10 +41,10 @@ class Send(TrainerCallback):
                 os.kill(os.getpid(), number)
 
 
-def make_trainer(folder, *callbacks, cls=DoReMiTrainer, **settings):
+def make_trainer(folder, *callbacks, cls=DoReMiTrainer, objective=None, **settings):
     return cls(
         tiny_model(1),
-        objective=ExcessLoss(tiny_model(2), names=STORE.names),
+        objective=objective or ExcessLoss(tiny_model(2), names=STORE.names),
         corpus=STORE,
         args=arguments(folder, **SETTINGS | settings),
         mixture=MIXTURE,
@@ -208,7 +208,9 @@ import os, signal, sys, torch
 from pathlib import Path
 from tests.training.fakes import parameters
 from tests.training.test_interruption import Send, make_trainer
-from doremi.training import checkpoints
+from doremi.errors import RunFailedError
+from doremi.training import trainer as trainer_module
+from doremi.training.objective import TokenMean
 
 folder = Path(sys.argv[1])
 settings = {"micro_batch": 4, "accumulation": 1}
@@ -225,12 +227,24 @@ except KeyboardInterrupt as interrupt:
 resumed = make_trainer(folder / "cut", **settings)
 resumed.train(resume_from_checkpoint=True)
 same = torch.equal(parameters(resumed.model), parameters(whole.model))
-(folder / f"rank-{rank}").write_text(f"{message}; {trainer.state.global_step}; {same}")
+(folder / f"interrupted-{rank}").write_text(f"{message}; {trainer.state.global_step}; {same}")
+
+# a loss on rank 1 is infinite, of a plain run: its gradient alone would not show that to rank 0
+token_nats = trainer_module.token_nats
+if rank == 1:
+    trainer_module.token_nats = lambda model, batch: (
+        token_nats(model, batch) + torch.where(batch["domain_ids"] == 0, torch.inf, 0.0)[:, None]
+    )
+plain = make_trainer(folder / "plain", objective=TokenMean("abc"), **settings)
+try:
+    plain.train()
+except RunFailedError as error:
+    (folder / f"failed-{rank}").write_text(str(error))
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_stop_after_the_same_step_although_one_was_told(tmp_path):
+def test_two_processes_stop_together_although_one_was_told_and_although_one_met_an_infinite_loss(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -244,5 +258,8 @@ def test_two_processes_stop_after_the_same_step_although_one_was_told(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "rank-0").read_text() == "interrupted, step 8 is saved; 8; True"
-    assert (tmp_path / "rank-1").read_text() == "interrupted by SIGTERM, step 8 is saved; 8; True"
+    assert (tmp_path / "interrupted-0").read_text() == "interrupted, step 8 is saved; 8; True"
+    assert (tmp_path / "interrupted-1").read_text() == "interrupted by SIGTERM, step 8 is saved; 8; True"
+    message = (tmp_path / "failed-0").read_text()
+    assert message.startswith("step 1: the gradient norm is nan, the loss of 'a' is not finite; stopped before")
+    assert (tmp_path / "failed-1").read_text() == message
