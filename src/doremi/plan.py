@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -116,7 +117,7 @@ def _vocab_size(recipe: Recipe) -> int:
 
 def _prepare_line(recipe: Recipe, store: TokenStore | None) -> str:
     if store is None:
-        inputs = ", ".join(item.path or item.reader or "" for item in recipe.corpus.inputs)
+        inputs = recipe.corpus.store or ", ".join(item.source for item in recipe.corpus.inputs)
         return f"  prepare corpus                  {inputs}: tokens and epochs are known once `doremi prepare` has run"
     total = sum(store.num_tokens(name) for name in store.names)
     return f"  prepare corpus                  {total:>16,} tokens in {len(store.names)} domains (done)"
@@ -134,7 +135,8 @@ def _epochs_line(recipe: Recipe, stage: _Stage, tokens: int, store: TokenStore) 
 def _prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:
     from doremi.corpus import TokenStore
 
-    try:
-        return TokenStore.open(RunDirectory(out).corpus)
-    except InputError:
-        return None
+    for folder in (RunDirectory(out).corpus, recipe.corpus.store):
+        with suppress(InputError):
+            if folder is not None:
+                return TokenStore.open(folder)
+    return None

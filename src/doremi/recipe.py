@@ -72,6 +72,11 @@ class InputConfig(Section):
         "or a document, to which EOS is appended where it is missing",
     )
 
+    @property
+    def source(self) -> str:
+        """What the documents come from, in a word."""
+        return self.path or (self.dataset.name if self.dataset else self.reader) or ""
+
     @model_validator(mode="after")
     def _one_source(self) -> InputConfig:
         if [self.path, self.dataset, self.reader].count(None) != 2:
@@ -112,7 +117,13 @@ class TokenizerConfig(Section):
 class CorpusConfig(Section):
     """Where the text comes from and how it becomes tokens."""
 
-    inputs: list[InputConfig] = Field(min_length=1, description="sources of documents, mixed freely")
+    inputs: list[InputConfig] = Field([], description="sources of documents, mixed freely")
+    store: str | None = Field(
+        None,
+        description="tokens to read where they lie, instead of inputs: a folder that `doremi prepare` wrote, or "
+        "upstream's preprocessed one, train/DOMAIN[/shard] and validation/DOMAIN[/shard] of datasets.save_to_disk with "
+        "input_ids, which needs tokenizer.path",
+    )
     held_out_inputs: list[InputConfig] = Field(
         [], description="sources of held-out documents; absent: a fraction of the inputs, chosen by content hash"
     )
@@ -139,6 +150,10 @@ class CorpusConfig(Section):
 
     @model_validator(mode="after")
     def _something_held_out(self) -> CorpusConfig:
+        if bool(self.inputs) == (self.store is not None):
+            raise ValueError("give `inputs`, or a `store` to read in place, and not both")
+        if self.store is not None and self.held_out_inputs:
+            raise ValueError("a `store` has its own held-out documents: drop `held_out_inputs`")
         if not self.held_out_inputs and self.held_out_fraction == 0:
             raise ValueError("nothing is held out: set held_out_fraction above 0 or give held_out_inputs")
         return self

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from doremi import files
 from doremi.corpus import indexed, manifest, tokenizers
-from doremi.corpus.store import TOKENIZER_FOLDER
+from doremi.corpus.arrow_store import ArrowStore
+from doremi.corpus.store import TOKENIZER_FOLDER, TokenStore
 from doremi.errors import InputError
 
 
@@ -27,6 +28,8 @@ class Fault(NamedTuple):
 def verify(path: str | Path) -> list[Fault]:
     """Every missing, truncated or changed file of a store; none if all its bytes are what was written.
 
+    Of saved datasets that are read in place, every file with token ids outside the vocabulary.
+
     Reads everything once, at the speed of the disk.
 
     Raises:
@@ -35,9 +38,22 @@ def verify(path: str | Path) -> list[Fault]:
     """
     folder = Path(path)
     content = manifest.read(folder)
+    if content["format"] == manifest.IN_PLACE:
+        return _faults_elsewhere(folder)
     if manifest.content_digest(content) != content.get("digest"):  # then it says nothing about the other files either
         return [Fault(folder / manifest.NAME, "was changed: its digest is not that of its content")]
     return [*_tokenizer_faults(folder, content), *_shard_faults(folder, content)]
+
+
+def _faults_elsewhere(folder: Path) -> list[Fault]:
+    """Of the store that ``folder`` refers to. Saved datasets have no digests: their ids must be in the vocabulary."""
+    try:
+        store = TokenStore.open(folder)
+    except InputError as error:
+        return [Fault(folder / manifest.NAME, str(error))]
+    if not isinstance(store, ArrowStore):
+        return verify(store.path)
+    return [Fault(path, "token ids outside the vocabulary") for path in store.files_with_foreign_ids()]
 
 
 def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:

@@ -12,6 +12,7 @@ from doremi.errors import InputError, MissingFileError
 
 NAME = "manifest.json"
 FORMAT = "doremi-corpus"
+IN_PLACE = "doremi-corpus-in-place"  # a folder that refers to a store elsewhere, see `in_place`
 VERSION = 1
 
 Split = Literal["train", "held_out"]
@@ -90,7 +91,7 @@ def check_digest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of the token store in ``folder``.
+    """The manifest of the token store in ``folder``, or what refers to a store elsewhere (format `IN_PLACE`).
 
     Raises:
         MissingFileError: no such folder, or it holds no finished store.
@@ -101,7 +102,7 @@ def read(folder: Path) -> dict[str, Any]:
         reason = "it was never prepared, or not to the end" if folder.is_dir() else "there is no such folder"
         raise MissingFileError(f"{folder}: no token store here ({NAME} is missing): {reason}; run doremi prepare")
     content = files.read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, IN_PLACE):
         raise InputError(f'{path}: not the manifest of a token store (no "format": "{FORMAT}")')
     if content.get("version") != VERSION:
         raise InputError(

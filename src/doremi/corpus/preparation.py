@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, files
-from doremi.corpus import indexed, manifest
+from doremi.corpus import in_place, indexed, manifest
 from doremi.corpus import tokenizers as corpus_tokenizers
 from doremi.corpus.contents import check_names, collect
 from doremi.corpus.documents import read
@@ -57,6 +57,8 @@ def prepare(config: CorpusConfig, folder: str | Path) -> TokenStore:
     digest = files.digest_json(config.model_dump(mode="json", exclude=FREE_SETTINGS))
     if not WorkFolder(folder).exists() and (store := _finished(folder, digest, config)) is not None:
         return store
+    if config.store is not None:
+        return in_place.refer(config, folder, config_digest=digest)
     return _run(_Job(config, folder, digest, input_files(config)))
 
 

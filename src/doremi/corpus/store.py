@@ -54,7 +54,7 @@ class TokenStore:
         """Open a finished store; O(shards), reads the manifest and the file sizes, none of the tokens.
 
         Args:
-            path: the folder that `prepare` wrote.
+            path: the folder that `prepare` wrote, or one that refers to a store elsewhere (``corpus.store``).
             packing: how rows are cut, if not as the store was prepared for.
 
         Raises:
@@ -63,6 +63,10 @@ class TokenStore:
         """
         path = Path(path)
         content = manifest.read(path)
+        if content["format"] == manifest.IN_PLACE:
+            from doremi.corpus import in_place  # which opens stores itself
+
+            return in_place.follow(content, path, packing=packing)
         manifest.check_digest(path, content)
         shards = {
             key: [IndexedShard(path / entry.file, content["dtype"], entry.tokens) for entry in entries]

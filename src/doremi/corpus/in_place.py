@@ -1,0 +1,89 @@
+"""A corpus folder without tokens that says where they are: ``corpus.store`` of a recipe, which is read in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from doremi import files
+from doremi.corpus import manifest, tokenizers
+from doremi.corpus.arrow_store import open_arrow
+from doremi.corpus.packing import Packing
+from doremi.corpus.store import TOKENIZER_FOLDER, TokenStore
+from doremi.errors import InputError
+from doremi.recipe import CorpusConfig
+
+
+def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenStore:
+    """Make ``folder`` stand for the store that ``config`` names, and open it.
+
+    Raises:
+        MissingFileError: no such folder, or nothing in it that can be read in place.
+        InputError: no tokenizer is named for a tree of saved datasets, or a domain has no training or held-out tokens.
+    """
+    assert config.store is not None
+    target = Path(config.store).absolute()
+    if not _is_token_store(target):
+        if config.tokenizer.path is None:
+            raise InputError(
+                f"corpus.store {config.store}: saved datasets do not say which tokenizer made their ids; set "
+                "corpus.tokenizer.path"
+            )
+        loaded = tokenizers.load(config.tokenizer.path, eos_token=config.tokenizer.eos_token)
+        loaded.save(folder / TOKENIZER_FOLDER)
+    store = _open(target, folder, config.packing)
+    _check_both_sides(store)
+    reference = {
+        "format": manifest.IN_PLACE,
+        "version": manifest.VERSION,
+        "store": str(target),
+        "digest": store.manifest["digest"],
+        "config_digest": config_digest,
+        "packing": config.packing,
+    }
+    files.write_json(folder / manifest.NAME, reference)
+    return store
+
+
+def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | None) -> TokenStore:
+    """Open the store that ``reference``, the manifest of ``folder``, stands for.
+
+    Raises:
+        MissingFileError: it is not there any more.
+        InputError: it is not the one that the reference was made for.
+    """
+    target = Path(reference["store"])
+    store = _open(target, folder, packing or reference["packing"])
+    if store.manifest["digest"] != reference["digest"]:
+        raise InputError(
+            f"{target}: changed since {folder} began to refer to it (digest {store.manifest['digest']}, expected "
+            f"{reference['digest']}); put back what was there, or start with an empty folder"
+        )
+    return store
+
+
+def _is_token_store(target: Path) -> bool:
+    return (target / manifest.NAME).is_file()
+
+
+def _open(target: Path, folder: Path, packing: Packing) -> TokenStore:
+    if _is_token_store(target):
+        return TokenStore.open(target, packing=packing)
+    return open_arrow(target, tokenizer=folder / TOKENIZER_FOLDER, packing=packing)
+
+
+def _check_both_sides(store: TokenStore) -> None:
+    for name, side in _empty_sides(store):
+        raise InputError(
+            f"{store.path}: domain {name!r} has no {side} tokens; a tree read in place needs train/NAME and "
+            "validation/NAME for each domain. Give it to corpus.inputs, which holds out a fraction by itself"
+        )
+
+
+def _empty_sides(store: TokenStore) -> Iterator[tuple[str, str]]:
+    for name in store.names:
+        if not store.num_tokens(name):
+            yield name, "training"
+        if not store.num_tokens(name, split="held_out"):
+            yield name, "held-out"
