@@ -13,7 +13,7 @@ from tests.distributed.torchrun import torchrun
 from tests.distributed.worker import CASES, CASES_BY_NUM_PROCESSES, make_trainer, results
 
 
-@pytest.mark.parametrize("num_processes", CASES_BY_NUM_PROCESSES)
+@pytest.mark.parametrize("num_processes", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 def test_any_number_of_processes_trains_what_one_does(tmp_path, num_processes):
     """Float64, 20 steps of the same global batch of 8: the same α and parameters on every rank to 1e-10."""
     code, _, stderr = torchrun(num_processes, "tests.distributed.worker", tmp_path)
@@ -58,4 +58,5 @@ def check_shards(by_rank):
 def check_fsdp_and_traffic(found):
     assert found["resumed"] == [True] * 5
     assert found["reduced in"] == "torch.float32"
-    assert found["sent"] == [["all_reduce", 8 * (2 * 3 + 1)]] * 3  # 2k sums and the flag of an interruption, in float64
+    # of steps 2 to 4, none of which logs: 2k sums and the flag of an interruption, in float64
+    assert found["sent"] == [["all_reduce", 8 * (2 * 3 + 1)]] * 3

@@ -88,14 +88,14 @@ def whole(tensor):
 
 
 class CountedCollectives(TrainerCallback):
-    """What our own code sends per optimizer step, in bytes; a step that logs or saves is left out."""
+    """What is sent through the functions of torch.distributed, which DDP's own reduction of gradients bypasses."""
 
-    def __init__(self, monitored=("all_reduce", "barrier", "broadcast", "all_gather", "all_gather_object")):
-        self.sent, self.steps = [], []
-        for name in monitored:
-            setattr(torch.distributed, name, self._counted(name, getattr(torch.distributed, name)))
+    def __init__(self, functions=("all_reduce", "barrier", "broadcast", "all_gather", "all_gather_object")):
+        self.sent, self.steps = [], []  # [name, bytes], and how many there had been when each step began
+        for name in functions:
+            setattr(torch.distributed, name, self.counted(name, getattr(torch.distributed, name)))
 
-    def _counted(self, name, collective):
+    def counted(self, name, collective):
         def counted(*arguments, **settings):
             self.sent.append([name, getattr(arguments[0], "nbytes", None) if arguments else 0])
             return collective(*arguments, **settings)
@@ -103,20 +103,15 @@ class CountedCollectives(TrainerCallback):
         return counted
 
     def on_step_begin(self, args, state, control, **kwargs):
-        # the sums of the step have been measured by then if there are several micro-batches, else they come with it
         self.steps.append(len(self.sent))
 
-
-def count_collectives(folder):
-    """[name, bytes] of every collective of steps 2 to 4; logging is at step 5."""
-    counted = CountedCollectives()
-    make_trainer(folder, callbacks=[counted], save_strategy="no").train()
-    return counted.sent[counted.steps[1] : counted.steps[4]]
+    def between(self, *, step, and_step):
+        """[name, bytes] of all that was sent from the beginning of one step, the first is 1, to that of another."""
+        return self.sent[self.steps[step - 1] : self.steps[and_step - 1]] if self.steps else []
 
 
 def resume_fsdp(folder, undisturbed):
     """Whether a run that lost its last checkpoint, and one that lost none, end with the very same numbers."""
-    make_trainer(folder, fsdp=True, save_steps=10).train()
     same = []
     for lost in (["checkpoint-20"], []):
         distributed.barrier()
@@ -150,16 +145,17 @@ def num_local(parameter):
 
 def main(folder):
     transformers_logging.disable_progress_bar()
-    num_processes, found = launch.world_size(), {}
+    num_processes, found, counted = launch.world_size(), {}, CountedCollectives()
     for name in CASES_BY_NUM_PROCESSES[num_processes]:
-        trainer = make_trainer(folder / name, save_strategy="no", **CASES[name])
+        saving = {"save_steps": 10} if name == "FSDP" else {"save_strategy": "no"}
+        trainer = make_trainer(folder / name, callbacks=[counted] if name == "DDP" else [], **saving, **CASES[name])
         trainer.train()
         found[name] = results(trainer)
         if name == "FSDP":
             found["sharding"] = sharding(trainer)
+    found["sent"] = counted.between(step=2, and_step=5)
     if num_processes == 2:
-        found["resumed"] = resume_fsdp(folder / "resumed", found["FSDP"])
-        found["sent"] = count_collectives(folder / "counted")
+        found["resumed"] = resume_fsdp(folder / "FSDP", found["FSDP"])
         bfloat16 = make_trainer(folder / "bfloat16", fsdp=True, bf16=True)
         found["reduced in"] = str(bfloat16.accelerator.state.fsdp_plugin.mixed_precision_policy.reduce_dtype)
     torch.save(found, folder / f"rank-{distributed.rank()}.pt")
