@@ -34,7 +34,7 @@ def run(tmp_path, finished):
     return dataclasses.replace(finished, out=tmp_path / "out")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_during_training_saves_the_step_and_exits_with_130(run, number, caplog):
     command = [sys.executable, "-m", "doremi", *run.command]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
