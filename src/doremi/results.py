@@ -8,15 +8,17 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doremi import __version__, files, runs
+from doremi import __version__, baselines, files, planned_runs, runs
 from doremi.errors import InputError
 from doremi.evaluation import comparison, curves, perplexity
 from doremi.evaluation.perplexity import HeldOutSet
-from doremi.runs import BASELINE, MAIN
+from doremi.reweighting import diagnostics
+from doremi.runs import BASELINE, MAIN, TrainingRun
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     nats = {item.name: _score(experiment, item, held_out) for item in comparisons}
     doremi_weights = DomainWeights.from_json(experiment.directory.weights)
     reference = dict(experiment.reference_weights)
-    floor = comparison.domains_at_floor(doremi_weights, smoothing=recipe.reweighting.smoothing)
+    floor = baselines.floor_domains(reference, doremi_weights)
+    search = files.read_json(experiment.directory.weights)["provenance"]
     bits = {run: perplexity.bits_per_byte(np.array(list(v.values())), held_out).tolist() for run, v in nats.items()}
     run_curves = {item.name: _curve(item, reference) for item in comparisons}
     differences = {name: nats[MAIN][name] - nats[BASELINE][name] for name in names}
@@ -74,12 +77,55 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
             uniform_mean_difference=_difference(summaries["uniform_mean_nats"]),
         ),
         "curves": run_curves,
-        "trajectory": trajectory(runs.load_history(experiment.directory.round(1, "proxy")), names),
+        "trajectory": trajectory(runs.load_history(_last_proxy(experiment, search).folder), names),
         "convergence": {
             "max_change": max(abs(doremi_weights[name] - reference[name]) for name in names),
-            "effective_num_domains": math.exp(-sum(w * math.log(w) for w in doremi_weights.values() if w > 0)),
+            "effective_num_domains": diagnostics.effective_number(doremi_weights),
+            "status": search["rounds"]["status"],
+            "changes": search["rounds"]["changes"],
+            "spread": search["spread"],
         },
+        "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
+        "costs": _costs(experiment, search),
         "provenance": _provenance(experiment),
+    }
+
+
+def _last_proxy(experiment: Experiment, search: Mapping[str, Any]) -> TrainingRun:
+    return planned_runs.proxy_runs(experiment, len(search["rounds"]["weights"]))[0]
+
+
+def _starvation(
+    experiment: Experiment, nats: Mapping[str, Mapping[str, float]], answer: Mapping[str, float]
+) -> list[dict[str, str]]:
+    """Known where the reference is the baseline's run, and a model like it was trained on uniform weights."""
+    if "uniform" not in nats or not planned_runs.trains_alike(experiment.recipe, "reference", "main"):
+        return []
+    alarms = diagnostics.check_starvation(
+        answer, experiment.reference_weights, reference_nats=nats[BASELINE], uniform_nats=nats["uniform"]
+    )
+    return [alarm._asdict() for alarm in alarms]
+
+
+def _costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
+    """What finding the weights took, over all rounds and seeds; without a reference that is the baseline's run too."""
+    numbers = range(1, len(search["rounds"]["weights"]) + 1)
+    proxies = [run.folder for number in numbers for run in planned_runs.proxy_runs(experiment, number)]
+    references = [experiment.directory.round(number, "reference") for number in numbers]
+    if planned_runs.trains_alike(experiment.recipe, "reference", "main"):
+        references = references[1:]
+    costs = {"reference": _cost(references), "proxy": _cost(proxies)}
+    return {name: cost for name, cost in costs.items() if cost is not None}
+
+
+def _cost(folders: Sequence[Path]) -> dict[str, Any] | None:
+    markers = [marker for folder in folders if (marker := files.read_marker(folder)) is not None]
+    if not markers:
+        return None
+    return {
+        "train_seconds": round(sum(marker["train_seconds"] for marker in markers), 3),
+        "num_parameters": markers[0]["num_parameters"],
+        "num_tokens": sum(marker["num_tokens"] for marker in markers),
     }
 
 

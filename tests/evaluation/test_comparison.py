@@ -1,4 +1,4 @@
-"""Summaries, floor, steps to match and verdict, worked out by hand."""
+"""Summaries, steps to match and verdict, worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ def test_summaries():
     assert found.uniform_mean == 2.5
     assert found.reference_mean == pytest.approx((0.6 * 1 + 0.2 * 4) / 0.8)
     assert (found.worst, found.worst_domain) == (4.0, "b")
-
-
-def test_floor_is_three_times_the_least_weight():
-    weights = {"junk": 0.0006, "above": 0.0016, "rest": 0.9978}
-    assert comparison.domains_at_floor(weights, smoothing=1e-3) == ["junk"]
-    assert comparison.domains_at_floor(weights, smoothing=0.0) == []
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_summaries_with_and_without_the_floor(results):
         for part, values in ((lines[:cut], results[key]), (lines[cut:], results["without_floor"][key])):
             nats = [values[run] for run in ("baseline", "main", "uniform")]
             assert row(part, label) == [*(f"{value:.3f}" for value in nats), f"{nats[1] - nats[0]:+.3f}"]
-    assert "At the floor, the smallest possible weight: base64-binaries" in lines
+    assert "At the floor, below a tenth of the reference weight: base64-binaries" in lines
 
 
 def test_no_floor_no_second_summary(results):

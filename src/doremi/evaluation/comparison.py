@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-FLOOR_FACTOR = 3.0  # a weight within three times the smallest possible one, c/k, counts as sent to the floor
-
 
 class Summaries(NamedTuple):
     """Three ways to put one number on k domains, nats per token. One alone misleads: they often disagree."""
@@ -34,12 +32,6 @@ def summarise(nats: Mapping[str, float], reference_weights: Mapping[str, float])
         worst=float(values[worst]),
         worst_domain=names[worst],
     )
-
-
-def domains_at_floor(weights: Mapping[str, float], *, smoothing: float) -> list[str]:
-    """Domains whose weight is within `FLOOR_FACTOR` of c/k, the least that Group DRO can give."""
-    floor = smoothing / len(weights)
-    return [name for name, weight in weights.items() if weight <= FLOOR_FACTOR * floor]
 
 
 def steps_to_match(steps: Sequence[int], values: Sequence[float], target: float) -> float | None:

@@ -67,7 +67,7 @@ class Summaries(_Part):
 
 
 class WithoutFloor(Summaries):
-    """The summaries over the domains that DoReMi did not send to the smallest possible weight."""
+    """The summaries over the domains that DoReMi did not all but drop: at least a tenth of the reference weight."""
 
     domains_at_floor: list[str]
 
@@ -104,10 +104,21 @@ class Trajectory(_Part):
 
 
 class Convergence(_Part):
-    """How far the weights moved in the last round, and how many domains they are spread over."""
+    """How far the weights moved, over how many domains they are spread, and how steady they are."""
 
-    max_change: Measured = None
+    max_change: Measured = None  # from the reference weights to the answer
     effective_num_domains: Measured = None
+    status: str | None = None  # of the rounds
+    changes: list[Measured] = []  # largest change of a weight in each round
+    spread: ByName | None = None  # standard deviation of each weight over the proxies' seeds
+
+
+class Alarm(_Part):
+    """Something that makes the weights doubtful, and what to do about it."""
+
+    name: str
+    finding: str
+    remedy: str
 
 
 class Results(Summaries):
@@ -126,6 +137,7 @@ class Results(Summaries):
     curves: dict[str, Curves] = {}
     trajectory: Trajectory | None = None
     convergence: Convergence | None = None
+    alarms: list[Alarm] = []
     costs: dict[str, Cost] = {}
     provenance: dict[str, Any]
 

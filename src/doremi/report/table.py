@@ -165,7 +165,7 @@ def _sentences(results: Results) -> Iterator[str]:
     at_floor = views.domains_at_floor(results)
     if at_floor:
         more = f" and {len(at_floor) - MAX_FLOOR_NAMES} more" if len(at_floor) > MAX_FLOOR_NAMES else ""
-        yield f"At the floor, the smallest possible weight: {', '.join(at_floor[:MAX_FLOOR_NAMES])}{more}"
+        yield f"At the floor, below a tenth of the reference weight: {', '.join(at_floor[:MAX_FLOOR_NAMES])}{more}"
     yield f"Better than the baseline on {results.num_better} of {results.num_domains} domains"
     steps = numbers.whole(results.runs[BASELINE].steps)
     if results.steps_to_match is None:

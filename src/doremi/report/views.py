@@ -148,7 +148,7 @@ def _summary_row(label: str, explanation: str, values: Mapping[str, float | None
 
 
 def domains_at_floor(results: Results) -> list[str]:
-    """The domains that DoReMi gave the smallest weight it can give."""
+    """The domains that DoReMi all but dropped: below a tenth of their reference weight."""
     return [] if results.without_floor is None else [visible(n) for n in results.without_floor.domains_at_floor]
 
 
