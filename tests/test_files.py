@@ -71,3 +71,5 @@ def test_impossible_names():
         files.encode_name("  ")
     with pytest.raises(InputError, match="500 bytes once percent-encoded, at most 200"):
         files.encode_name("x" * 500)
+    with pytest.raises(InputError, match=r"domain name 'a\\ud800' is no valid Unicode; rename the domain"):
+        files.encode_name("a\ud800")

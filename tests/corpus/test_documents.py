@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -86,25 +88,56 @@ class TestJsonLines:
         assert chunks[-1].position == file.num_bytes()
 
 
-BAD_LINES = {
-    "malformed JSON": (b'{"text": "x"', r"not valid JSON: .* at column 13; expected one JSON object a line"),
-    "not an object": (b'["x"]', r"expected a JSON object, found \['x'\] \(list\)"),
-    "missing text": (b'{"body": "x", "meta": {"set": "d"}}', r"no field 'text' \(text_field\); the record has 'body'"),
+BAD_LINES = {  # line, message, reason that it is counted under
+    "malformed JSON": (
+        b'{"text": "x"',
+        r"not valid JSON: .* at column 13; expected one JSON object a line",
+        "malformed JSON",
+    ),
+    "not an object": (b'["x"]', r"expected a JSON object, found \['x'\] \(list\)", "malformed JSON"),
+    "missing text": (
+        b'{"body": "x", "meta": {"set": "d"}}',
+        r"no field 'text' \(text_field\); the record has 'body'",
+        "missing field",
+    ),
     "missing domain": (
         b'{"text": "x", "meta": {"a": 1}}',
         r"no field 'meta\.set' .*; the record has 'text', 'meta\.a'",
+        "missing field",
     ),
-    "number for text": (b'{"text": 3, "meta": {"set": "d"}}', r"the text is 3 \(int\), expected a string"),
-    "null for text": (b'{"text": null, "meta": {"set": "d"}}', r"the text is None"),
-    "invalid UTF-8": (b'{"text": "\xff", "meta": {"set": "d"}}', r"invalid UTF-8 at byte 11 of the line"),
-    "lone surrogate": (b'{"text": "a\\ud800", "meta": {"set": "d"}}', r"the text has a lone surrogate at character 2"),
-    "number for domain": (b'{"text": "x", "meta": {"set": 7}}', r"the domain is 7 \(int\), expected a string"),
-    "empty domain": (b'{"text": "x", "meta": {"set": " "}}', r"domain name ' ' is empty"),
+    "number for text": (
+        b'{"text": 3, "meta": {"set": "d"}}',
+        r"the text is 3 \(int\), expected a string",
+        "text is not a string",
+    ),
+    "null for text": (b'{"text": null, "meta": {"set": "d"}}', r"the text is None", "text is not a string"),
+    "invalid UTF-8": (
+        b'{"text": "\xff", "meta": {"set": "d"}}',
+        r"invalid UTF-8 at byte 11 of the line",
+        "invalid UTF-8",
+    ),
+    "lone surrogate": (
+        b'{"text": "a\\ud800", "meta": {"set": "d"}}',
+        r"the text has a lone surrogate at character 2",
+        "invalid UTF-8",
+    ),
+    "number for domain": (
+        b'{"text": "x", "meta": {"set": 7}}',
+        r"the domain is 7 \(int\), expected a string",
+        "domain name",
+    ),
+    "empty domain": (b'{"text": "x", "meta": {"set": " "}}', r"domain name ' ' is empty", "domain name"),
+    "domain with a lone surrogate": (
+        b'{"text": "x", "meta": {"set": "a\\ud800"}}',
+        r"domain name 'a\\ud800' is no valid Unicode",
+        "domain name",
+    ),
     "endless domain": (
         b'{"text": "x", "meta": {"set": "' + b"n" * 500 + b'"}}',
         r"domain name 'nn.* has 500 bytes once percent-encoded",
+        "domain name",
     ),
-    "nested without end": (b"[" * 200_000, r"not valid JSON"),
+    "nested without end": (b"[" * 200_000, r"not valid JSON", "malformed JSON"),
 }
 
 
@@ -113,7 +146,7 @@ class TestBadRecords:
 
     @pytest.mark.parametrize("case", BAD_LINES)
     def test_error_names_file_and_line(self, tmp_path, case):
-        line, message = BAD_LINES[case]
+        line, message, _ = BAD_LINES[case]
         good = b'{"text": "good", "meta": {"set": "d"}}\n'
         (tmp_path / "a.jsonl").write_bytes(good + b"\n" + line + b"\n" + good)
         [file] = files_of({"path": tmp_path / "a.jsonl", "domain_field": "meta.set"})
@@ -126,7 +159,7 @@ class TestBadRecords:
         (tmp_path / "a.jsonl").write_bytes(good + BAD_LINES[case][0] + b"\n" + good)
         [file] = files_of({"path": tmp_path / "a.jsonl", "domain_field": "meta.set"})
         assert contents([file], on_bad_record="skip") == [("d", "good")] * 2
-        assert sum(skipped(file, on_bad_record="skip").values()) == 1
+        assert skipped(file, on_bad_record="skip") == {BAD_LINES[case][2]: 1}
 
     def test_empty_documents_are_counted_in_either_case(self, write_jsonl):
         [file] = files_of({"path": write_jsonl("a.jsonl", [{"text": ""}, {"text": "x"}]), "domain": "d"})
@@ -179,6 +212,21 @@ class TestFiles:
     def test_no_domain(self, write_jsonl):
         with pytest.raises(InputError, match=r"a\.jsonl: no domain for this input; set `domain`"):
             files_of({"path": write_jsonl("a.jsonl", [])})
+
+    @pytest.mark.parametrize(
+        ("domain", "message"), [("n" * 500, "has 500 bytes once percent-encoded"), (" ", "is empty")]
+    )
+    def test_impossible_domain_of_a_recipe(self, write_jsonl, domain, message):
+        with pytest.raises(InputError, match=rf"domain name '.* {message}"):
+            files_of({"path": write_jsonl("a.jsonl", []), "domain": domain})
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+    def test_folder_whose_name_is_no_unicode(self, tmp_path):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+        folder.mkdir()
+        (folder / "a.txt").write_text("x")
+        with pytest.raises(InputError, match=r"domain name '\\udcff' is no valid Unicode; rename the domain"):
+            files_of({"path": tmp_path})
 
     def test_pattern_in_sorted_order(self, write_jsonl, tmp_path):
         for name in ("b", "c", "a"):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -37,6 +43,20 @@ def records_of(*domains: str, number: int = 60) -> list[dict]:
 def decoded(store: TokenStore, name: str, split: str = "train") -> list[str]:
     tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
     return [tokenizer.decode(ids.tolist()) for ids in store.documents(name, split=split)]
+
+
+def rows_of(store: TokenStore, name: str, length: int) -> list[list[int]]:
+    """The real tokens of every row."""
+    rows = store.rows(name, np.arange(store.num_sequences(name, length)), length)
+    return [row[:size].tolist() for row, size in zip(rows.tokens, rows.lengths, strict=True)]
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), path, row_group_size=2)
+    else:
+        path.write_bytes({".jsonl": bytes, ".zst": zstandard.compress, ".gz": gzip.compress}[path.suffix](lines))
 
 
 def is_held_out(text: str, fraction: float) -> bool:
@@ -128,37 +148,36 @@ class TestContent:
         assert other.digest == store.digest
 
     @settings(
-        derandomize=True, max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(
         texts=st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12),
-        cut=st.integers(0, 12),
-        length=st.integers(1, 9),
-        packing=st.sampled_from(["pack", "pad"]),
+        cuts=st.lists(st.integers(0, 12), max_size=3).map(sorted),
+        formats=st.permutations(["jsonl", "jsonl.zst", "parquet", "jsonl.gz"]),
+        lengths=st.sets(st.integers(1, 40), min_size=2, max_size=4),
     )
-    def test_any_unicode_decodes_back(self, tokenizer_folder, tmp_path_factory, texts, cut, length, packing):
+    def test_any_unicode_decodes_back(self, tokenizer_folder, tmp_path_factory, texts, cuts, formats, lengths):
+        """Documents come back in order, and rows are exactly their tokens, however files, shards and rows cut them."""
         folder = tmp_path_factory.mktemp("corpus")
-        for number, part in enumerate((texts[:cut], texts[cut:])):
-            lines = "".join(json.dumps({"text": text}) + "\n" for text in part)
-            (folder / f"{number}.jsonl").write_text(lines)
+        for number, (begin, end) in enumerate(itertools.pairwise([0, *cuts, len(texts)])):
+            write_texts(folder / f"{number}.{formats[number]}", texts[begin:end])
         (folder / "held.txt").write_text("a text that no example will have")
         config = CorpusConfig(
-            inputs=[{"path": str(folder / "*.jsonl"), "domain": "d"}],
+            inputs=[{"path": str(folder / "[0-9].*"), "domain": "d"}],
             held_out_inputs=[{"path": str(folder / "held.txt"), "domain": "d"}],
             tokenizer={"path": str(tokenizer_folder)},
-            packing=packing,
         )
-        store = prepare(config, folder / "out")
-        assert decoded(store, "d") == texts
-        documents = [[*ids.tolist(), store.eos_token_id] for ids in store.documents("d")]
-        if packing == "pad":
-            expected = [ids[at : at + length] for ids in documents for at in range(0, len(ids), length)]
-        else:
-            stream = [token for ids in documents for token in ids]
-            expected = [stream[at : at + length] for at in range(0, len(stream) - length + 1, length)]
-        rows = store.rows("d", np.arange(store.num_sequences("d", length)), length)
-        got = [row[:size].tolist() for row, size in zip(rows.tokens, rows.lengths, strict=True)]
-        assert got == expected
+        packed = prepare(config, folder / "out")
+        padded = TokenStore.open(folder / "out", packing="pad")
+        assert decoded(packed, "d") == decoded(padded, "d") == texts
+        documents = [[*ids.tolist(), packed.eos_token_id] for ids in packed.documents("d")]
+        stream = [token for ids in documents for token in ids]
+        assert packed.num_tokens("d") == len(stream)
+        for length in lengths:
+            windows = [stream[at : at + length] for at in range(0, len(stream) - length + 1, length)]
+            assert rows_of(packed, "d", length) == windows
+            pieces = [ids[at : at + length] for ids in documents for at in range(0, len(ids), length)]
+            assert rows_of(padded, "d", length) == pieces
 
 
 class TestHeldOut:

@@ -45,6 +45,10 @@ class InputFile:
     dataset: Any = None  # a datasets.Dataset already in memory
     part: RowGroups | HubPart | None = None  # None: all of it
 
+    def __post_init__(self) -> None:
+        if self.domain is not None:
+            files.encode_name(self.domain)  # refuses an impossible one now, not when its first shard is named
+
     @property
     def name(self) -> str:
         """How messages call it."""
@@ -90,8 +94,6 @@ def input_files(config: CorpusConfig) -> list[InputFile]:
 
 
 def _expand(config: InputConfig) -> list[InputFile]:
-    if config.domain is not None:
-        files.encode_name(config.domain)  # now, not when its first shard is named
     if config.reader is not None:
         return [InputFile(Kind.READER, config)]
     if config.dataset is not None:
