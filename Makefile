@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench lint format clean help
+.PHONY: demo test test-slow bench bench-prepare lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,14 +27,18 @@ test-slow: $(INSTALLED)  ## the soak tests
 	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow
 
 # Peers of the benchmarks live in an environment of their own: they must never change what is installed for the tests.
-.venv-bench/installed: benchmarks/peers-loader.txt constraints.txt
+.venv-bench/installed: benchmarks/peers-loader.txt benchmarks/peers-prepare.txt constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --constraint constraints.txt torch
-	.venv-bench/bin/pip install --quiet --constraint constraints.txt --no-deps --requirement benchmarks/peers-loader.txt
+	.venv-bench/bin/pip install --quiet --constraint constraints.txt --no-deps --requirement benchmarks/peers-loader.txt \
+		--requirement benchmarks/peers-prepare.txt
 	touch $@
 
 bench: $(INSTALLED) .venv-bench/installed  ## the loader against its peers, about 6 minutes
 	$(BIN)/python -m benchmarks.loader $(if $(JSON),--json $(JSON))
+
+bench-prepare: $(INSTALLED) .venv-bench/installed  ## preparing a corpus against other ways to do it, about 15 minutes
+	$(BIN)/python -m benchmarks.prepare $(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .

@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from itertools import chain
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -56,9 +55,10 @@ class ReferenceEncoder:
 
     def __call__(self, texts: Sequence[str]) -> Ids:
         """The ids of each text."""
-        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        return Ids(np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths)
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        # One list of Python integers at a time: those of a whole batch would take 50 MB.
+        ids = [np.fromiter(encoding.ids, np.uint32, len(encoding)) for encoding in encodings]
+        return Ids(np.concatenate([np.empty(0, np.uint32), *ids]), np.fromiter(map(len, ids), np.int64, len(ids)))
 
 
 def open_encoder(backend: tokenizers.Tokenizer, choice: Backend) -> TextEncoder:

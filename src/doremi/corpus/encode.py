@@ -46,7 +46,7 @@ def encode_file(
 ) -> Encoded:
     """Write the shards of input file number ``ordinal``. Idempotent: the same file gives the same bytes, in place.
 
-    Memory: a chunk of about 4 MB of text twice over (one is read while the other is encoded) with its encodings, the
+    Memory: a chunk of about 2 MB of text twice over (one is read while the other is encoded) with its encodings, the
     tokens pending in `ShardWriter`, and the largest document, however large the file is.
     """
     skipped: Counter[str] = Counter()

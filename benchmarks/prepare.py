@@ -1,0 +1,144 @@
+"""Speed of preparing a corpus: ``python -m benchmarks.prepare [--corpus DIR] [--json FILE]``.
+
+``DIR`` holds ``*.jsonl.zst`` as in the Pile; without it, text of this Python installation is collected. The vocabulary
+is GPT-2's. Each contestant runs in a process of its own, all of them one after the other in each of three rounds, so
+that a busy machine slows all alike; figures are medians of the rounds. The whole corpus goes through our preparation
+and through the tokenizers alone (the ceilings), its first 10 MB through everything else. Contestants run in
+``.venv-bench`` (see ``peers-prepare.txt``); one that does not install or import is skipped with a notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prepare_contestant import CONTESTANTS
+from benchmarks.prepare_text import Text
+
+ROOT = Path(__file__).parents[1]
+UPSTREAM = "upstream's way"
+SPEED = "mb_per_cpu_second"
+Result = dict[str, Any]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        python = str(arguments.python)
+        corpus = ["--corpus", str(arguments.corpus)] if arguments.corpus else []
+        run(python, "benchmarks.prepare_text", folder, *corpus)
+        runs = list_runs(Text(Path(folder)))
+        rounds = [measure(runs, folder, python) for _ in range(arguments.rounds)]
+        identity = last_json(run(python, "benchmarks.prepare_identity", folder))
+    report = summarise(rounds, identity)
+    print(table(report))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepare", description=__doc__)
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="folder of *.jsonl.zst (default: collected text)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--python", type=Path, default=ROOT / ".venv-bench" / "bin" / "python", help="of all contestants"
+    )
+    parser.add_argument("--folder", type=Path, help="where everything is written, and deleted in the end")
+    return parser.parse_args()
+
+
+def list_runs(text: Text) -> dict[str, list[str]]:
+    """The arguments of each contestant by the name of its row; upstream's way once for each number of domains."""
+    runs = {name: [name] for name in CONTESTANTS if name != UPSTREAM}
+    for count in text.domain_counts:
+        runs[f"{UPSTREAM}, {count} domains"] = [UPSTREAM, "--num-domains", str(count)]
+    return runs
+
+
+def measure(runs: dict[str, list[str]], folder: str, python: str) -> dict[str, Result]:
+    """One round of those that run; the others leave a notice and are not tried again."""
+    results = {}
+    for name, (contestant, *options) in list(runs.items()):
+        try:
+            results[name] = last_json(run(python, "benchmarks.prepare_contestant", contestant, folder, *options))
+        except subprocess.CalledProcessError as error:
+            print(f"skipped {name}: {error.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            del runs[name]
+    return results
+
+
+def run(python: str, module: str, *arguments: str) -> str:
+    """Standard output of a module in a process of its own."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    command = [python, "-W", "ignore", "-m", module, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def last_json(output: str) -> Result:
+    return json.loads(output.splitlines()[-1])
+
+
+def summarise(rounds: list[dict[str, Result]], identity: Result) -> Result:
+    """Medians over the rounds, and of the ratios within each round, whose contestants ran under like conditions."""
+    names = [name for name in rounds[0] if all(name in each for each in rounds)]
+    contestants = {
+        name: {key: statistics.median(each[name][key] for each in rounds) for key in rounds[0][name]} for name in names
+    }
+    upstreams = [name for name in names if name.startswith(UPSTREAM)]
+
+    def ratio(ours: str, other: str) -> float | None:
+        if ours not in names or other not in names:
+            return None
+        return round(statistics.median(each[ours][SPEED] / each[other][SPEED] for each in rounds), 3)
+
+    return {
+        "ratio_vs_upstream_way": ratio("doremi", upstreams[-1]),
+        "ratio_vs_upstream_way_fast": ratio("doremi, fastokens", upstreams[-1]),
+        "ratio_vs_tokenizer_ceiling": ratio("doremi", "ceiling: encode_batch_fast"),
+        "ratio_vs_tokenizer_ceiling_fast": ratio("doremi, fastokens", "ceiling: fastokens"),
+        "ratio_vs_upstream_way_by_domains": {
+            name.removeprefix(f"{UPSTREAM}, "): ratio("doremi", name) for name in upstreams
+        },
+        "ids_identical": identity["ids_identical"],
+        "peak_rss_mb": max(contestants[name]["peak_rss_mb"] for name in names if name.startswith("doremi")),
+        "contestants": contestants,
+    }
+
+
+def table(report: Result) -> str:
+    """The figures for a terminal."""
+    columns = [
+        ("MB/CPU-s", SPEED, "{:,.2f}"),
+        ("MB/s", "mb_per_second", "{:,.2f}"),
+        ("of text, MB", "megabytes", "{:,.0f}"),
+        ("memory MB", "peak_rss_mb", "{:,.0f}"),
+    ]
+    lines = [f"{'':30}" + "".join(f"{title:>13}" for title, _, _ in columns)]
+    for name, values in sorted(report["contestants"].items(), key=lambda item: -item[1][SPEED]):
+        lines.append(f"{name:30}" + "".join(f"{layout.format(values[key]):>13}" for _, key, layout in columns))
+    growth = ", ".join(f"{value} at {name}" for name, value in report["ratio_vs_upstream_way_by_domains"].items())
+    return "\n".join(
+        [
+            *lines,
+            f"doremi: {report['ratio_vs_tokenizer_ceiling']} of encode_batch_fast alone; times upstream's way: {growth}, "
+            f"with fastokens {report['ratio_vs_upstream_way_fast']}",
+            f"token ids {'identical' if report['ids_identical'] else 'DIFFER'}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
