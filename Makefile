@@ -1,5 +1,6 @@
 # Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
+BENCH_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -7,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench bench-prepare lint format clean help
+.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +40,13 @@ bench: $(INSTALLED) .venv-bench/installed  ## the loader against its peers, abou
 
 bench-prepare: $(INSTALLED) .venv-bench/installed  ## preparing a corpus against other ways to do it, about 15 minutes
 	$(BIN)/python -m benchmarks.prepare $(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
+
+bench-train: $(INSTALLED)  ## proxy, plain and bare training steps on the CPU, about 6 minutes
+	$(BIN)/python -m benchmarks.train $(if $(JSON),--json $(JSON))
+
+# Installs nothing: the machine's own Python has to have torch, transformers, accelerate and xxhash.
+bench-gpu:  ## the same on one GPU, under 8 minutes
+	PYTHONPATH=src $(BENCH_PYTHON) -m benchmarks.train --device cuda --json $(or $(JSON),benchmarks/results/train-gpu.json)
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
