@@ -1,4 +1,8 @@
-"""One preparation per folder: an advisory lock that the kernel releases when its holder dies, however it dies."""
+"""One preparation per folder: advisory locks that the kernel releases when their holder dies, however it dies.
+
+A preparation holds its folder's lock alone while it plans, and shares it with its tasks while they work on several
+machines. Whoever else wants to begin needs it alone.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,55 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from doremi.errors import InputError
 
 NAME = ".lock"
 
 
+class FolderLock:
+    """The lock of a folder that this process holds alone; see `locked`."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def share(self) -> None:
+        """Let tasks of this preparation join in; from now on nobody holds the lock alone."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of ``folder``, which is made if need be.
+def locked(folder: Path) -> Iterator[FolderLock]:
+    """Hold the lock of ``folder`` alone; the folder is made if need be.
 
     Raises:
         InputError: another process holds it; the message says which one, on which host.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder, fcntl.LOCK_EX) as file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on host {socket.gethostname()}")
+        file.flush()
+        yield FolderLock(file)
+
+
+@contextmanager
+def joined(folder: Path) -> Iterator[None]:
+    """Hold the lock of ``folder`` together with the other tasks of a preparation.
+
+    Raises:
+        InputError: another preparation holds it alone.
+    """
+    with _held(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _held(folder: Path, kind: int) -> Iterator[IO[str]]:
     with (folder / NAME).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
@@ -33,10 +69,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: being prepared by {holder}; wait for it, or end it and run this again: what it has "
                 "finished is kept"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on host {socket.gethostname()}")
-        file.flush()
-        yield
+        yield file
 
 
 @contextmanager

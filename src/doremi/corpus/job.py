@@ -1,0 +1,167 @@
+"""One preparation as three steps: plan it once, encode its input files anywhere in any order, put them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doremi import __version__, files
+from doremi.corpus import indexed, manifest
+from doremi.corpus import tokenizers as corpus_tokenizers
+from doremi.corpus.contents import collect
+from doremi.corpus.documents import read
+from doremi.corpus.inputs import InputFile, input_files
+from doremi.corpus.progress import Progress
+from doremi.corpus.split import HeldOutRule, TextSample
+from doremi.corpus.store import TOKENIZER_FOLDER, TokenStore
+from doremi.corpus.tokenizers import CorpusTokenizer
+from doremi.corpus.units import EncoderSettings
+from doremi.corpus.work import WorkFolder
+from doremi.errors import InputError
+from doremi.recipe import CorpusConfig
+
+
+# A change of these does not change a byte of the store.
+FREE_SETTINGS: dict[str, Any] = {"packing": True, "num_workers": True, "tokenizer": {"backend"}}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A corpus to prepare in a folder."""
+
+    config: CorpusConfig
+    folder: Path
+    digest: str  # of what decides the bytes of the store
+    inputs: Sequence[InputFile]
+    tokenizer: CorpusTokenizer | None = None  # given as an object
+
+    @classmethod
+    def of(cls, config: CorpusConfig, folder: Path) -> Job:
+        """The preparation of a recipe's corpus; lists its inputs and raises what `input_files` does."""
+        return cls(config, folder, config_digest(config), input_files(config))
+
+    @property
+    def work(self) -> WorkFolder:
+        """What is finished of it."""
+        return WorkFolder(self.folder)
+
+    @property
+    def encoder_settings(self) -> EncoderSettings:
+        """For whoever encodes its input files."""
+        return EncoderSettings(
+            self.folder,
+            held_out_fraction=0.0 if self.config.held_out_inputs else self.config.held_out_fraction,
+            on_bad_record=self.config.on_bad_record,
+            encode_with=self.config.tokenizer.backend,
+        )
+
+    def left(self) -> dict[int, InputFile]:
+        """The input files that are not finished, by ordinal."""
+        return {ordinal: file for ordinal, file in enumerate(self.inputs) if not self.work.is_finished(ordinal)}
+
+
+def config_digest(config: CorpusConfig) -> str:
+    """Of what decides the bytes of a store."""
+    return files.digest_json(config.model_dump(mode="json", exclude=FREE_SETTINGS))
+
+
+def finished(folder: Path, digest: str, config: CorpusConfig) -> TokenStore | None:
+    """The store in ``folder``, if it is finished.
+
+    Raises:
+        InputError: it is, but for other settings.
+    """
+    if not (folder / manifest.NAME).is_file():
+        return None
+    if manifest.read(folder).get("config_digest") != digest:
+        raise InputError(
+            f"{folder}: holds a corpus prepared with other settings; use another folder, or delete this one to prepare "
+            "it again"
+        )
+    return TokenStore.open(folder, packing=config.packing)
+
+
+def begin(job: Job) -> CorpusTokenizer:
+    """Claim the folder, read what is held out, and load or train the tokenizer. Idempotent.
+
+    Raises:
+        InputError: the folder belongs to a preparation of something else, or the tokenizer or an input cannot be used.
+    """
+    job.work.claim(job.digest, job.inputs)
+    _hash_held_out(job)
+    return _tokenizer(job)
+
+
+def finish(job: Job, tokenizer: CorpusTokenizer) -> None:
+    """Write the manifest of a job whose input files are all encoded, and remove what was only for the work.
+
+    Raises:
+        InputError: what only the whole corpus shows, such as a domain without held-out text.
+    """
+    files.write_json(job.folder / manifest.NAME, _manifest(job, tokenizer))
+    job.work.remove()
+
+
+def _hash_held_out(job: Job) -> None:
+    """Read the files that are held out as a whole, so that no training document equals one of theirs."""
+    for ordinal, file in enumerate(job.inputs):
+        if file.split == "held_out" and not job.work.has_hashes(ordinal):
+            chunks = read(file, on_bad_record=job.config.on_bad_record)
+            job.work.write_hashes(ordinal, [document.hash for chunk in chunks for document in chunk.documents])
+
+
+def _tokenizer(job: Job) -> CorpusTokenizer:
+    """The tokenizer in the store, put there now if it is not yet."""
+    folder, settings = job.folder / TOKENIZER_FOLDER, job.config.tokenizer
+    if (folder / "tokenizer.json").is_file():
+        return corpus_tokenizers.load(str(folder), encode_with=settings.backend)
+    if job.tokenizer is not None:
+        tokenizer = job.tokenizer
+    elif settings.path is not None:
+        tokenizer = corpus_tokenizers.load(settings.path, eos_token=settings.eos_token, encode_with=settings.backend)
+    else:
+        texts = _training_texts(job)
+        tokenizer = corpus_tokenizers.train(texts, vocab_size=settings.vocab_size, encode_with=settings.backend)
+    tokenizer.save(folder)
+    return tokenizer
+
+
+def _training_texts(job: Job) -> list[str]:
+    rule = HeldOutRule(job.encoder_settings.held_out_fraction, job.work.held_out_hashes())
+    sample = TextSample(job.config.tokenizer.train_megabytes * 1e6)
+    inputs = [file for file in job.inputs if file.split != "held_out"]
+    with Progress("sample text for the tokenizer", inputs) as progress:
+        for file in inputs:
+            for chunk in read(file, on_bad_record=job.config.on_bad_record):
+                for document in chunk.documents:
+                    if rule.side(document, file.split) == "train":
+                        sample.add(document)
+                progress.advance(chunk)
+            progress.finish(file)
+    texts = sample.texts()
+    if not texts:
+        raise InputError(
+            "corpus: no text to train a tokenizer on; if the inputs hold token ids, set corpus.tokenizer.path to the "
+            "tokenizer that made them, else check that they are not empty"
+        )
+    return texts
+
+
+def _manifest(job: Job, tokenizer: CorpusTokenizer) -> dict[str, Any]:
+    markers = [job.work.marker(ordinal) for ordinal in range(len(job.inputs))]
+    settings = {
+        "config_digest": job.digest,
+        "packing": job.config.packing,
+        "prepared_by": f"doremi {__version__}",
+        "encoded_by": sorted({marker["encoded_by"] for marker in markers}),
+    }
+    inputs = [{"name": Path(marker["name"]).name, "skipped": marker["skipped"]} for marker in markers]
+    return manifest.build(
+        tokenizer=tokenizer.entry,
+        dtype=indexed.dtype_for(tokenizer.entry.vocab_size),
+        domains=collect(markers),
+        inputs=inputs,
+        settings=settings,
+    )
