@@ -1,14 +1,34 @@
-"""Per-token losses of any Hugging Face causal LM. Label shift and ignore index are handled here and nowhere else."""
+"""Per-token losses of any Hugging Face causal LM. Label shift and ignore index are handled here and nowhere else.
+
+Head and loss run inside the model's own forward, which `install` lets take ``targets``: the hooks of DDP and FSDP on
+the model, and of FSDP on its parts, then see the calls that they see in any other training.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from types import MethodType
+from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel, model_has_dtensor
+from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedModel
+
+from doremi.errors import InputError
+from doremi.training import output_head
+from doremi.training.linear_nats import linear_nats
+from doremi.training.output_head import OutputHead
+
+logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -18,27 +38,142 @@ def target_mask(batch: Batch) -> torch.Tensor:
     return batch["labels"][:, 1:] != IGNORE_INDEX
 
 
-def token_nats(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def token_nats(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Negative log-likelihood of each target token, natural log.
 
     Args:
-        model: a causal LM, also wrapped by DDP or FSDP; called through its ordinary forward, without labels.
+        model: a causal LM, also wrapped by DDP, FSDP or `torch.compile`.
         batch: ``input_ids[B, T]`` and ``labels[B, T]`` (not shifted; -100 is no target), optionally
             ``attention_mask`` and ``position_ids``.
 
     Returns:
         nats[B, T-1] in float32 (float64 for a float64 model), 0 where the label is masked.
+
+    Raises:
+        InputError: see `target_nats`.
     """
     inputs = {key: batch[key] for key in MODEL_INPUTS if key in batch}
     return target_nats(model, inputs, batch["labels"][:, 1:])
 
 
-def target_nats(model: torch.nn.Module, inputs: Batch, targets: torch.Tensor) -> torch.Tensor:
-    """nats[B, S]: the loss of ``targets[B, S]``, already shifted: target s follows ``input_ids[:, : s + 1]``."""
-    logits = model(**inputs, use_cache=False).logits[:, : targets.shape[1]]
-    if logits.dtype in (torch.bfloat16, torch.float16):
+def target_nats(model: nn.Module, inputs: Batch, targets: torch.Tensor) -> torch.Tensor:
+    """nats[B, S]: the loss of ``targets[B, S]``, already shifted: target s follows ``input_ids[:, : s + 1]``.
+
+    Raises:
+        InputError: the model's outputs are cast to bfloat16 or float16, as FSDP's mixed precision can.
+    """
+    install(_unwrapped(model))
+    nats = model(**inputs, use_cache=False, targets=targets)
+    if nats.dtype in LOW_PRECISION:
+        raise InputError(
+            f"token losses came out in {nats.dtype}: the mixed-precision policy of FSDP casts outputs; differences of "
+            "losses need float32, so set its output_dtype to None (param_dtype may stay as it is)"
+        )
+    return nats
+
+
+def install(model: nn.Module) -> None:
+    """Let the forward of ``model`` take ``targets[B, S]`` and return nats[B, S]; without them nothing changes.
+
+    Done at the first use. Call it before a model is given to accelerate or FSDP: the probe needs whole parameters and a
+    forward that is the model's own, else the losses are computed from all the logits, with a notice. Calling it again
+    is harmless; configurations, saved models and copies are as they would be without.
+    """
+    if _takes_targets(model):
+        return
+    obstacle = _obstacle(model)
+    head = None if obstacle else output_head.resolve(model)
+    if head is None:
+        logger.warning(
+            "%s: token losses are computed from all the logits at once, which takes memory: %s",
+            getattr(getattr(model, "config", None), "model_type", type(model).__name__),
+            obstacle or "its logits are more than a linear layer of the hidden states, a scale and a soft cap",
+        )
+    else:
+        linear: Any = _output_layer(model)
+        linear.forward = MethodType(_linear_forward, linear)
+    model.forward = MethodType(_forward_with_targets(_plain(model.forward), head), model)
+
+
+def _obstacle(model: nn.Module) -> str | None:
+    if not isinstance(model, PreTrainedModel):
+        return "it is not a model of transformers"
+    if _plain(model.forward) is not type(model).forward:
+        return "its forward was wrapped before doremi.training.token_loss.install was called"
+    weight = getattr(_output_layer(model), "weight", None)
+    sharded = model_has_dtensor(model) or (weight is not None and weight.dim() != 2)  # flat in FSDP1 and ZeRO-3
+    if sharded or any(parameter.is_meta for parameter in model.parameters()):
+        return "its parameters were sharded, or on no device yet, when doremi.training.token_loss.install was called"
+    return None
+
+
+def _output_layer(model: Any) -> nn.Module:
+    return model.get_output_embeddings()
+
+
+def _takes_targets(model: nn.Module) -> bool:
+    """Whether `install` has been here and the output layer is still the one it knew (accelerate may have wrapped)."""
+    forward = inspect.unwrap(model.forward, stop=lambda function: hasattr(function, "without_targets"))
+    if not hasattr(forward, "without_targets"):
+        return False
+    return forward.head is None or "forward" in vars(_output_layer(model))
+
+
+def _plain(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind a model's bound forward, as it was before `install`."""
+    function = getattr(forward, "__func__", lambda self, *args, **kwargs: forward(*args, **kwargs))
+    return getattr(function, "without_targets", function)
+
+
+def _forward_with_targets(without_targets: Callable[..., Any], head: OutputHead | None) -> Callable[..., Any]:
+    @functools.wraps(without_targets)
+    def forward(self: Any, *args: Any, targets: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        if targets is None:
+            return without_targets(self, *args, **kwargs)
+        if head is None:
+            return _logits_nats(without_targets(self, *args, **kwargs).logits, targets)
+        body = output_head.backbone(self)
+        assert body is not None
+        return _hidden_nats(_output_layer(self), body(*args, **kwargs)[0], targets, head)
+
+    # Who inspects the signature is to see the model's own; who unwraps, as accelerate does, is to stop here.
+    forward.__signature__ = inspect.signature(without_targets)  # type: ignore[attr-defined]
+    del forward.__wrapped__
+    forward.without_targets, forward.head = without_targets, head  # type: ignore[attr-defined]
+    return forward
+
+
+def _linear_forward(
+    self: nn.Linear, input: torch.Tensor, *, targets: torch.Tensor | None = None, head: OutputHead | None = None
+) -> torch.Tensor:
+    if targets is None or head is None:
+        return nn.Linear.forward(self, input)
+    return linear_nats(input, self.weight, self.bias, targets, head=head)
+
+
+_linear_forward.__name__ = "forward"  # bound methods are pickled by name: a model that was loaded has its own again
+
+
+@torch.compiler.disable
+def _hidden_nats(linear: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, head: OutputHead) -> torch.Tensor:
+    hidden, mask = hidden[:, : targets.shape[1]], targets != IGNORE_INDEX
+    if mask.all():
+        return linear(hidden, targets=targets, head=head)
+    nats = linear(hidden[mask], targets=targets[mask], head=head)
+    return nats.new_zeros(targets.shape).masked_scatter(mask, nats)
+
+
+def _logits_nats(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = logits[:, : targets.shape[1]]
+    if logits.dtype in LOW_PRECISION:
         logits = logits.float()
     nats = functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     )
-    return nats.view(targets.shape)
+    return nats.view(targets.shape).clone()  # FSDP warns of outputs that are views
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while (inner := extract_model_from_parallel(model, keep_torch_compile=False)) is not model:
+        model = inner
+    return model
