@@ -68,19 +68,20 @@ def _fused_nats(
 
 
 @functools.cache
+@torch.inference_mode(False)  # the first call may be an evaluation
+@torch.enable_grad()
 def _agrees(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether losses and gradients of a small problem are those of PyTorch's own operations."""
     generator = torch.Generator(device).manual_seed(0)
     hidden, weight = (torch.randn(n, 128, generator=generator, device=device).to(dtype) for n in (64, 512))
     targets = torch.randint(512, (64,), generator=generator, device=device)
     token_weights = torch.rand(64, generator=generator, device=device)
-    with torch.inference_mode(False), torch.enable_grad():
-        inputs = (hidden.clone().requires_grad_(), (weight / 8).requires_grad_())
-        both = (
-            _fused_nats(*inputs, None, targets, OutputHead()),
-            functional.cross_entropy(functional.linear(*inputs).float(), targets, reduction="none"),
-        )
-        results = [[nats, *torch.autograd.grad((nats * token_weights).sum(), inputs)] for nats in both]
+    inputs = (hidden.requires_grad_(), (weight / 8).requires_grad_())
+    both = (
+        _fused_nats(*inputs, None, targets, OutputHead()),
+        functional.cross_entropy(functional.linear(*inputs).float(), targets, reduction="none"),
+    )
+    results = [[nats, *torch.autograd.grad((nats * token_weights).sum(), inputs)] for nats in both]
     agrees = all(
         (fused.float() - own.float()).norm() < TOLERANCE * own.float().norm()
         for fused, own in zip(*results, strict=True)

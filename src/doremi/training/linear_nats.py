@@ -73,7 +73,7 @@ class _Chunks:
         device = "cpu" if hidden.device.type == "cpu" else "cuda"
         fitting = max(min(CHUNK_BYTES[device] // (self.vocab_size * self.dtype.itemsize), CHUNK_ROWS[device]), 1)
         num_chunks = max(math.ceil(self.num_tokens / fitting), 1)
-        self._rows = math.ceil(self.num_tokens / num_chunks)  # of one size: no last product of a few rows
+        self._rows = max(math.ceil(self.num_tokens / num_chunks), 1)  # of one size: no last product of a few rows
         self._logits, self._scratch = (self.empty(self._rows, self.vocab_size) for _ in range(2))
 
     def __iter__(self) -> Iterator[slice]:
