@@ -133,7 +133,7 @@ def table(report: Result) -> str:
     return "\n".join(
         [
             *lines,
-            f"doremi: {report['ratio_vs_tokenizer_ceiling']} of encode_batch_fast alone; times upstream's way: {growth}, "
+            f"doremi: {report['ratio_vs_tokenizer_ceiling']} of encode_batch_fast alone; times upstream: {growth}, "
             f"with fastokens {report['ratio_vs_upstream_way_fast']}",
             f"token ids {'identical' if report['ids_identical'] else 'DIFFER'}",
         ]

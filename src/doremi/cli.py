@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, console, launch
-from doremi.cli_corpus import add_corpus, add_tokenizer_backend
+from doremi.cli_corpus import add_corpus
+from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
 
@@ -108,6 +109,8 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
         _add_recipe_flags(stage)
         if verb in ("run", "prepare"):
             add_tokenizer_backend(stage)
+        if verb == "prepare":
+            add_executor(stage)
         if verb in TRAINING_VERBS:
             _add_nproc(stage)
         stage.set_defaults(action=_run_stage, stage=function)
@@ -184,6 +187,8 @@ def _run_stage(options: argparse.Namespace) -> None:
         launch.use_processes(options.nproc, options.arguments)
     elif not launch.is_first():
         return  # the first process does alone what is not training
+    if options.verb == "prepare" and not prepare_in_tasks(loaded, out, options):
+        return  # jobs in a queue do it
     from transformers.utils import logging as transformers_logging
 
     from doremi import pipeline

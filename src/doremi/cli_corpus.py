@@ -1,4 +1,4 @@
-"""``doremi corpus show | verify | export``: what is done with a prepared corpus; and the flags of preparing one."""
+"""``doremi corpus show | verify | export``: what is done with a prepared corpus."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from doremi.cli_prepare import positive
+
 SEQUENCE_LENGTH = 1024  # upstream's and the paper's
-BACKENDS = ("auto", "tokenizers", "fastokens")
 
 
 def add_corpus(verbs: argparse._SubParsersAction) -> None:
@@ -22,25 +23,6 @@ def add_corpus(verbs: argparse._SubParsersAction) -> None:
     _add_show(kinds)
     _add_verify(kinds)
     _add_export(kinds)
-
-
-def add_tokenizer_backend(parser: argparse.ArgumentParser) -> None:
-    """``--tokenizer-backend``, short for a ``--set``."""
-    parser.add_argument(
-        "--tokenizer-backend",
-        dest="overrides",
-        action="append",
-        type=_backend_override,
-        metavar="|".join(BACKENDS),
-        help="library that encodes, short for --set corpus.tokenizer.backend=...; auto takes fastokens where it is "
-        "installed (pip install 'doremi[fast]') and gives the ids of tokenizers. The result does not depend on it",
-    )
-
-
-def _backend_override(name: str) -> str:
-    if name not in BACKENDS:
-        raise argparse.ArgumentTypeError(f"{name!r}; choose one of {', '.join(BACKENDS)}")
-    return f"corpus.tokenizer.backend={name}"
 
 
 def _add_show(kinds: argparse._SubParsersAction) -> None:
@@ -98,18 +80,11 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 def _add_sequence_length(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sequence-length",
-        type=_positive,
+        type=positive,
         default=SEQUENCE_LENGTH,
         metavar="L",
         help=f"tokens in a row (default: {SEQUENCE_LENGTH})",
     )
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number}: at least 1")
-    return number
 
 
 def _corpus(folder: Path) -> Path:

@@ -22,7 +22,6 @@ from doremi.corpus.work import WorkFolder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
 
-
 # A change of these does not change a byte of the store.
 FREE_SETTINGS: dict[str, Any] = {"packing": True, "num_workers": True, "tokenizer": {"backend"}}
 

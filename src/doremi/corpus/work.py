@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,29 @@ from doremi import files
 from doremi.corpus.encode import Encoded
 from doremi.corpus.inputs import InputFile
 from doremi.corpus.split import read_hashes, write_hashes
-from doremi.errors import InputError
+from doremi.errors import InputError, RunFailedError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task on another machine could not do its share."""
+
+    is_input_error: bool
+    message: str
+
+    @classmethod
+    def of(cls, error: InputError | RunFailedError) -> Failure:
+        """What there is to say about ``error``."""
+        return cls(isinstance(error, InputError), str(error))
+
+    def write(self, store: Path, rank: int) -> None:
+        """Leave it for whoever puts the job of ``store`` together."""
+        files.write_json(store / "work" / "failed" / f"{rank:05d}.json", dict(vars(self)))
+
+    def as_error(self, *, others: int) -> InputError | RunFailedError:
+        """The error again, with the number of other tasks that failed."""
+        kind = InputError if self.is_input_error else RunFailedError
+        return kind(f"{self.message} (and {others} more tasks failed)" if others else self.message)
 
 
 class WorkFolder:
@@ -37,20 +60,23 @@ class WorkFolder:
         """
         for leftover in self._store.rglob(".*.partial"):
             leftover.unlink()
-        path = self._folder / "plan.json"
-        plan = {"config": config_digest, "inputs": [[file.name, file.stats()] for file in inputs]}
-        if not path.is_file():
-            files.write_json(path, plan)
-            return
-        begun = files.read_json(path)
-        if begun == plan:
-            return
+        if not self._plan.is_file():
+            files.write_json(self._plan, _plan(config_digest, inputs))
+        elif (difference := self.difference(config_digest, inputs)) is not None:
+            raise InputError(
+                f"{self._store}: a preparation was begun here with {difference} and not finished; delete the folder to "
+                "start afresh, or use another one"
+            )
+
+    def difference(self, config_digest: str, inputs: Sequence[InputFile]) -> str | None:
+        """What makes the plan another one than that for these settings and files, if anything does."""
+        begun = files.read_json(self._plan)
+        if begun["config"] != config_digest:
+            return "other settings"
+        if begun == _plan(config_digest, inputs):
+            return None
         changed = [file.name for file in inputs if [file.name, file.stats()] not in begun["inputs"]]
-        what = f"other inputs ({', '.join(changed[:3])})" if begun["config"] == config_digest else "other settings"
-        raise InputError(
-            f"{self._store}: a preparation was begun here with {what} and not finished; delete the folder to "
-            "start afresh, or use another one"
-        )
+        return f"other inputs ({', '.join(changed[:3])})"
 
     def is_finished(self, ordinal: int) -> bool:
         """Whether input file number ``ordinal`` has its marker."""
@@ -88,8 +114,28 @@ class WorkFolder:
         """Everything is in the manifest now."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def num_finished(self) -> int:
+        """Input files that have their marker."""
+        return sum(1 for _ in self._folder.glob("finished/*.json"))
+
+    def failures(self) -> list[Failure]:
+        """What tasks left that could not do their share, by rank."""
+        return [Failure(**files.read_json(path)) for path in sorted(self._folder.glob("failed/*.json"))]
+
+    def forget_failures(self) -> None:
+        """Before tasks try again."""
+        shutil.rmtree(self._folder / "failed", ignore_errors=True)
+
+    @property
+    def _plan(self) -> Path:
+        return self._folder / "plan.json"
+
     def _marker(self, ordinal: int) -> Path:
         return self._folder / "finished" / f"{ordinal:05d}.json"
 
     def _hashes(self, ordinal: int) -> Path:
         return self._folder / "hashes" / f"{ordinal:05d}.u64"
+
+
+def _plan(config_digest: str, inputs: Sequence[InputFile]) -> dict[str, Any]:
+    return {"config": config_digest, "inputs": [[file.name, file.stats()] for file in inputs]}
