@@ -17,15 +17,17 @@ from doremi.cli import main
 from tests.distributed.torchrun import ROOT, environment, run
 
 SETTINGS = ["--set", "weights.baselines=[]"]
+SHARDED_PROXY = [  # the other models are replicated; a rank may find all its reference losses cached, and another none
+    *("--set", "training.overrides={proxy: {arguments: {fsdp: true}}}"),
+    *("--set", "reweighting.reference_cache=true"),
+]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "doremi"]
 
 
 def test_killed_interrupted_and_continued_gives_the_weights_of_one_process(tmp_path, recipe):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(["run", str(recipe), "--out", str(one), *SETTINGS]) == 0
-    # the proxy sharded, the other models replicated
-    command = ["run", recipe, "--out", two, *SETTINGS, "--set", "training.overrides={proxy: {arguments: {fsdp: true}}}"]
-
+    command = ["run", recipe, "--out", two, *SETTINGS, *SHARDED_PROXY]
     reference, proxy = two / "rounds/01/reference", two / "rounds/01/proxy"
     code, log = stop([*TORCHRUN, *command], signal.SIGKILL, when=reference / "checkpoint-10/complete.json")
     assert code == -signal.SIGKILL
