@@ -19,6 +19,7 @@ SECONDS = {"starting": 8.0, "stepping": 0.06, "saving": 0.03}  # that such a mom
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 22 starts, each of which imports torch
 def test_twenty_kills_change_nothing(tmp_path):
     run = make_proxy_run(
         tmp_path, steps=STEPS, save_steps=SAVE_STEPS, logging_steps=SAVE_STEPS, eval_steps=STEPS, save_total_limit=2
