@@ -38,7 +38,14 @@ ARCHITECTURES: dict[str, tuple[str, dict, OutputHead]] = {
     "cohere (tied, multiplied)": ("cohere", {"logit_scale": 3.0}, OutputHead(scale=3.0)),
     "minicpm3 (hidden states divided)": (
         "minicpm3",
-        {"dim_model_base": 32, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4},
+        {
+            "dim_model_base": 32,
+            "num_key_value_heads": 2,
+            "q_lora_rank": 8,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 4,
+        },
         OutputHead(scale=2.0),
     ),
     "opt (wrapped backbone)": ("opt", {"ffn_dim": 24, "word_embed_proj_dim": 16}, PLAIN),
