@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, distributed, failed_writes, models, sharding
+from doremi.training import checkpoints, compilation, distributed, failed_writes, models, sharding
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
@@ -92,6 +92,8 @@ class DoReMiTrainer(Trainer):
         super().__init__(model=model, args=args, compute_loss_func=self.compute_loss, **kwargs)
         mixture = mixture or MixtureSettings()
         self.loader = self._make_loader(corpus, sampling_weights, mixture)
+        if args.torch_compile:
+            compilation.compile_layers(model, **compilation.options(args))
         if objective.needs_losses:
             self._prepare_measuring(model)
         self._unsummed, self._parts = 0, list[DomainSums]()  # of this step: micro-batches to come, sums of the others
@@ -110,6 +112,8 @@ class DoReMiTrainer(Trainer):
         """As transformers does, with what `sharding.prepare` does first."""
         sharding.prepare(self.args)
         super().create_accelerator_and_postprocess()
+        if self.args.torch_compile:
+            compilation.keep_accelerate_from_compiling(self.accelerator)
 
     @property
     def _global_batch_size(self) -> int:
@@ -155,6 +159,8 @@ class DoReMiTrainer(Trainer):
         reference = getattr(self.objective, "reference", None)
         if reference is None:
             return
+        if self.args.torch_compile:
+            compilation.compile_layers(reference, **compilation.options(self.args))
         if getattr(self.objective, "may_skip_reference", False):
             reference.to(self.args.device)  # whole: a rank that needs it may be the only one
         else:
