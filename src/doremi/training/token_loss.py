@@ -156,10 +156,9 @@ _linear_forward.__name__ = "forward"  # bound methods are pickled by name: a mod
 
 @torch.compiler.disable
 def _hidden_nats(linear: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, head: OutputHead) -> torch.Tensor:
-    hidden, mask = hidden[:, : targets.shape[1]], targets != IGNORE_INDEX
-    if mask.all():
-        return linear(hidden, targets=targets, head=head)
-    nats = linear(hidden[mask], targets=targets[mask], head=head)
+    mask = targets != IGNORE_INDEX
+    # Also where nothing is masked: a graph that depends on a rank's data makes FSDP's ranks gather in different orders.
+    nats = linear(hidden[:, : targets.shape[1]][mask], targets=targets[mask], head=head)
     return nats.new_zeros(targets.shape).masked_scatter(mask, nats)
 
 
