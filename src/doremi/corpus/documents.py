@@ -105,10 +105,14 @@ def _parse_line(line: bytes, file: InputFile) -> Document:
     return _parse_fields(record, file)
 
 
-def _parse_fields(record: dict[str, Any], file: InputFile) -> Document:
-    for column, value in record.items():
+def _parse_row(row: dict[str, Any], file: InputFile) -> Document:
+    for column, value in row.items():
         if isinstance(value, UnicodeDecodeError):
             raise BadRecordError(f"invalid UTF-8 at byte {value.start + 1} of {column!r}", reason="invalid UTF-8")
+    return _parse_fields(row, file)
+
+
+def _parse_fields(record: dict[str, Any], file: InputFile) -> Document:
     config = file.config
     if file.domain is not None:
         domain = file.domain
@@ -205,8 +209,8 @@ def _kind_of(value: Any) -> str:
 _PARSERS: dict[Kind, Callable[[Any, InputFile], Document]] = {
     Kind.JSON_LINES: _parse_line,
     Kind.TEXT: _parse_text_file,
-    Kind.PARQUET: _parse_fields,
-    Kind.DATASET: _parse_fields,
-    Kind.HUB_DATASET: _parse_fields,
+    Kind.PARQUET: _parse_row,
+    Kind.DATASET: _parse_row,
+    Kind.HUB_DATASET: _parse_row,
     Kind.READER: _parse_item,
 }
