@@ -3,9 +3,10 @@
 Each part runs in a process of its own, on the CPU with one thread. What is compared takes its steps by turns, so that a
 busy machine slows all alike; ratios are medians over pairs of turns that follow one another, with their quartiles.
 
-The batch is always the same: ``accumulated`` and ``delayed`` runs split it into several micro-batches. ``cached`` reads
-the reference's losses from the page cache. ``bare`` is a plain PyTorch loop with the token losses of this package,
-``bare_full_logits`` one with the loss of transformers. Bookkeeping is a share of the plain step of as many tokens.
+The global batch is always the same: ``accumulated`` and ``delayed`` runs split it into several micro-batches.
+``cached`` reads the reference's losses from the page cache. ``bare`` is a plain PyTorch loop with the token losses of
+this package, ``bare_full_logits`` one with the loss of transformers. Bookkeeping is a share of the plain step of as
+many tokens.
 
 On a GPU it is the 124M body in bfloat16 with compiled layers; ``make bench-gpu`` runs it from ``src`` on a machine that
 has torch, transformers, accelerate and xxhash. That was never done: no figure for a GPU is measured.

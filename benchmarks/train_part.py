@@ -20,7 +20,8 @@ from benchmarks.train_setup import Setting
 from benchmarks.train_sizes import SIZES
 
 PARTS = {
-    "steps": "train_steps:measure",
+    "whole_batch": "train_steps:whole_batch",
+    "micro_batches": "train_steps:micro_batches",
     "losses": "train_losses:measure",
     "memory_ours": "train_losses:memory_ours",
     "memory_full": "train_losses:memory_full",

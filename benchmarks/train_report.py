@@ -24,7 +24,8 @@ Pairs = Sequence[tuple[float, float]]
 
 def summarise(parts: dict[str, Result], sizes: Sizes) -> Result:
     """Every figure as a number, the quartiles of each beside, and what they were taken with."""
-    steps, environment = parts["steps"]["seconds"], parts["steps"]["environment"]
+    environment = parts["whole_batch"]["environment"]
+    steps = parts["whole_batch"]["seconds"] | parts["micro_batches"]["seconds"]
     plain_seconds = [plain for _, plain in steps["proxy_over_plain"]]
     seconds_per_token = statistics.median(plain_seconds) / sizes.tokens_per_step
     samples = {
@@ -43,6 +44,11 @@ def summarise(parts: dict[str, Result], sizes: Sizes) -> Result:
     return {
         **figures,
         "bookkeeping_fraction": max(figures[f"bookkeeping_fraction_{k}"] for k in sizes.bookkeeping_domains),
+        "bookkeeping_seconds": {
+            k: statistics.median(dro - plain for dro, plain in result["seconds"])
+            for k, result in parts["bookkeeping"].items()
+            if k != "environment"
+        },
         "token_loss_memory_ratio": peaks["ours"] / peaks["full"],
         "token_loss_peak_bytes": peaks,
         "token_loss_max_difference_nats": parts["losses"]["max_difference_nats"],
@@ -51,7 +57,7 @@ def summarise(parts: dict[str, Result], sizes: Sizes) -> Result:
             name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in steps.items()
         },
         "num_pairs": {"steps": sizes.rounds, "losses": sizes.loss_rounds},
-        "clock": parts["steps"]["clock"],
+        "clock": parts["whole_batch"]["clock"],
         "environment": environment,
         "sizes": dataclasses.asdict(sizes),
         "parameters_in_matrix_products": sizes.matmul_parameters,

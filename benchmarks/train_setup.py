@@ -83,18 +83,6 @@ def build_model(sizes: Sizes, *, seed: int, **changes: Any) -> GPTNeoXForCausalL
     return GPTNeoXForCausalLM(GPTNeoXConfig(**settings | changes))
 
 
-def compile_layers(model: GPTNeoXForCausalLM, *, backend: str | None) -> GPTNeoXForCausalLM:
-    """Compile every layer in place: one graph serves all of them, and whatever calls the model gets it.
-
-    `torch.compile` of the whole model takes a graph of all layers, and transformers then hands an explicit mask to SDPA
-    (with any torch before 2.14), which rules out its FlashAttention kernel.
-    """
-    if backend is not None:
-        for layer in model.gpt_neox.layers:
-            layer.compile(backend=backend)
-    return model
-
-
 def make_trainer(
     setting: Setting, objective: Objective, store: SyntheticStore, *, num_micro_batches: int = 1, **options: Any
 ) -> DoReMiTrainer:
@@ -111,6 +99,7 @@ def make_trainer(
         save_strategy="no",
         report_to="none",
         bf16=sizes.bf16,
+        torch_compile_backend=sizes.compile_backend,
         use_cpu=setting.device.type == "cpu",
         dataloader_pin_memory=False,
         disable_tqdm=True,
@@ -118,6 +107,6 @@ def make_trainer(
         average_tokens_across_devices=False,
         remove_unused_columns=False,
     )
-    model = compile_layers(build_model(sizes, seed=SEED), backend=sizes.compile_backend)
+    model = build_model(sizes, seed=SEED)
     mixture = MixtureSettings(sequence_length=sizes.sequence_length, repetition=RepetitionLimit(float("inf")))
     return DoReMiTrainer(model, objective=objective, corpus=store, args=args, mixture=mixture, **options)

@@ -1,50 +1,85 @@
-"""Seconds per step of plain, proxy and bare runs over the same model and batch: the part ``steps``."""
+"""Plain, proxy and bare steps over the same model and batch: the parts ``whole_batch`` and ``micro_batches``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import GPTNeoXForCausalLM
 
-from benchmarks.train_setup import SEED, Setting, SyntheticStore, build_model, compile_layers, make_trainer
-from benchmarks.train_turns import Clock, LoopRun, TrainerRun, interleave
+from benchmarks.train_setup import SEED, Setting, SyntheticStore, build_model, make_trainer
+from benchmarks.train_turns import Clock, LoopRun, Run, TrainerRun, interleave
 from doremi.training import ExcessLoss, TokenMean
+from doremi.training.compilation import compile_layers
 from doremi.training.objective import Objective
 from doremi.training.reference_cache import ReferenceCache
 from doremi.training.token_loss import token_nats
 
 WARMUP_TURNS = 2  # the first step begins the run, compiles and makes the optimizer's state
-PAIRS = {  # figure: which run over which
+WHOLE_BATCH = {  # figure: which run over which
     "proxy_over_plain": ("proxy", "plain"),
     "proxy_over_plain_cached": ("proxy_cached", "plain"),
-    "proxy_over_plain_delayed": ("proxy_delayed", "plain_accumulated"),
-    "proxy_over_plain_accumulated": ("proxy_accumulated", "plain_accumulated"),
     "trainer_over_bare": ("plain", "bare"),
     "trainer_over_bare_full_logits": ("plain", "bare_full_logits"),
+}
+MICRO_BATCHES = {
+    "proxy_over_plain_delayed": ("proxy_delayed", "plain"),
+    "proxy_over_plain_accumulated": ("proxy", "plain"),
 }
 Loss = Callable[[GPTNeoXForCausalLM, dict[str, torch.Tensor]], torch.Tensor]
 
 
-def measure(setting: Setting) -> dict[str, Any]:
-    """Seconds per step of both runs of every pair, in each round."""
+def whole_batch(setting: Setting) -> dict[str, Any]:
+    """Seconds per step of both runs of every pair, in each round, where the batch is one micro-batch."""
     clock = Clock(setting.device.type, setting.synchronize)
-    runs = {**trainer_runs(setting, clock), **bare_runs(setting, clock)}
-    pairs = list(PAIRS.values())
+    store, excess_loss = store_and_excess_loss(setting)
+    objectives = {
+        "plain": TokenMean(store.names),
+        "proxy": excess_loss(),
+        "proxy_cached": excess_loss(cache=warm_cache(setting, store)),
+    }
+    runs = {name: TrainerRun(make_trainer(setting, each, store), clock) for name, each in objectives.items()}
+    return _measure(setting, clock, {**runs, **bare_runs(setting, clock)}, WHOLE_BATCH)
+
+
+def micro_batches(setting: Setting) -> dict[str, Any]:
+    """The same where the batch is split. A part of its own: a second shape would be compiled for any shape."""
+    clock = Clock(setting.device.type, setting.synchronize)
+    store, excess_loss = store_and_excess_loss(setting)
+
+    def run(objective: Objective, **options: Any) -> TrainerRun:
+        several = setting.sizes.num_micro_batches
+        return TrainerRun(make_trainer(setting, objective, store, num_micro_batches=several, **options), clock)
+
+    runs = {
+        "plain": run(TokenMean(store.names)),
+        "proxy": run(excess_loss()),
+        "proxy_delayed": run(excess_loss(), weights_update="delayed"),
+    }
+    return _measure(setting, clock, runs, MICRO_BATCHES)
+
+
+def _measure(
+    setting: Setting, clock: Clock, runs: Mapping[str, Run], figures: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
+    sizes = setting.sizes
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # it would go on without compiling
     with ExitStack() as at_the_end:
         for run in runs.values():
             at_the_end.callback(run.stop)
         for run in runs.values():
-            run.take(WARMUP_TURNS * setting.sizes.steps_per_turn)
-        seconds = interleave(runs, pairs, rounds=setting.sizes.rounds, steps_per_turn=setting.sizes.steps_per_turn)
-    return {"clock": clock.kind, "seconds": {name: seconds[pair] for name, pair in PAIRS.items()}}
+            run.take(WARMUP_TURNS * sizes.steps_per_turn)
+        pairs = list(figures.values())
+        seconds = interleave(runs, pairs, rounds=sizes.rounds, steps_per_turn=sizes.steps_per_turn)
+    return {"clock": clock.kind, "seconds": {name: seconds[pair] for name, pair in figures.items()}}
 
 
-def trainer_runs(setting: Setting, clock: Clock) -> dict[str, TrainerRun]:
-    """Our own loop with each objective, in one micro-batch and in several."""
+def store_and_excess_loss(setting: Setting) -> tuple[SyntheticStore, Callable[..., ExcessLoss]]:
+    """A corpus, and what makes the proxy's objective on it; all of them share one reference."""
     sizes = setting.sizes
     store = SyntheticStore(
         num_domains=sizes.num_domains,
@@ -52,23 +87,7 @@ def trainer_runs(setting: Setting, clock: Clock) -> dict[str, TrainerRun]:
         sequence_length=sizes.sequence_length,
         vocabulary=sizes.vocabulary,
     )
-    reference = compile_layers(build_model(sizes, seed=SEED + 1), backend=sizes.compile_backend)
-
-    def run(objective: Objective, **options: Any) -> TrainerRun:
-        return TrainerRun(make_trainer(setting, objective, store, **options), clock)
-
-    def excess_loss(cache: ReferenceCache | None = None) -> ExcessLoss:
-        return ExcessLoss(reference, names=store.names, cache=cache)
-
-    several = sizes.num_micro_batches
-    return {
-        "plain": run(TokenMean(store.names)),
-        "proxy": run(excess_loss()),
-        "proxy_cached": run(excess_loss(warm_cache(setting, store))),
-        "plain_accumulated": run(TokenMean(store.names), num_micro_batches=several),
-        "proxy_accumulated": run(excess_loss(), num_micro_batches=several),
-        "proxy_delayed": run(excess_loss(), num_micro_batches=several, weights_update="delayed"),
-    }
+    return store, partial(ExcessLoss, build_model(sizes, seed=SEED + 1), names=store.names)
 
 
 def warm_cache(setting: Setting, store: SyntheticStore) -> ReferenceCache:
@@ -102,7 +121,9 @@ def bare_runs(setting: Setting, clock: Clock) -> dict[str, LoopRun]:
 def bare_step(setting: Setting, loss: Loss) -> Callable[[], None]:
     """Forward, loss, backward, clip, AdamW and zero_grad, on batches that are already there."""
     sizes = setting.sizes
-    model = compile_layers(build_model(sizes, seed=SEED).to(setting.device), backend=sizes.compile_backend).train()
+    model = build_model(sizes, seed=SEED).to(setting.device).train()
+    if sizes.compile_backend is not None:
+        compile_layers(model, backend=sizes.compile_backend)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0, fused=True)
     generator = torch.Generator().manual_seed(SEED)
 

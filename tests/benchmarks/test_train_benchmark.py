@@ -32,7 +32,7 @@ from benchmarks.train_setup import Setting
 with tempfile.TemporaryDirectory() as folder:
     setting = Setting(train_sizes.SIZES["tiny"], torch.device("cpu"), Path(folder))
     parts = {{name: train_part.measure(name, setting) for name in train_part.PARTS}}
-parts["steps"]["environment"] = train_part.environment(setting.device)
+parts["whole_batch"]["environment"] = train_part.environment(setting.device)
 parts["imported"] = [name for name in {MISSING_THERE} if name in sys.modules]
 print(json.dumps(parts))
 """
@@ -70,10 +70,14 @@ def test_the_report_has_what_was_asked_for(parts):
 
 
 def a_report(**changes):
-    steps = {name: [(3.0, 2.0), (5.0, 2.0), (8.0, 2.0)] for name in train_steps.PAIRS}
+    whole, split = (
+        {name: [(3.0, 2.0), (5.0, 2.0), (8.0, 2.0)] for name in names}
+        for names in (train_steps.WHOLE_BATCH, train_steps.MICRO_BATCHES)
+    )
     bookkeeping = {str(k): {"tokens_per_step": 640, "seconds": [(0.3, 0.1), (0.5, 0.1), (0.9, 0.1)]} for k in (3, 5)}
     parts = {
-        "steps": {"seconds": steps, "clock": "sundial", "environment": {"is_gpu": False} | changes},
+        "whole_batch": {"seconds": whole, "clock": "sundial", "environment": {"is_gpu": False} | changes},
+        "micro_batches": {"seconds": split},
         "losses": {"seconds": [(1.0, 2.0), (1.0, 4.0)], "max_difference_nats": 0.0},
         "memory_ours": {"bytes": 3},
         "memory_full": {"bytes": 12},
