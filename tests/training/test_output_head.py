@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from doremi.training import output_head
@@ -88,6 +89,11 @@ class WithDropout(Odd):
         return self.dropout(logits)
 
 
+class WithFunctionalDropout(Odd):
+    def change(self, logits, input_ids):
+        return functional.dropout(logits, 0.5, training=self.training)
+
+
 class SecondToLast(LlamaForCausalLM):
     def forward(self, input_ids=None, **kwargs):
         output = self.model(input_ids=input_ids, output_hidden_states=True, **kwargs)
@@ -112,6 +118,13 @@ def test_what_cannot_be_expressed_is_not(kind):
     model = kind(build("llama").config).eval()
     assert output_head.resolve(model) is None
     assert model(input_ids=torch.tensor([[1, 2]])).logits.shape[:2] == (1, 2)
+
+
+def test_dropout_that_is_no_module_is_seen_in_training_and_draws_no_random_numbers():
+    model = WithFunctionalDropout(build("llama").config).train()
+    random_state = torch.get_rng_state()
+    assert output_head.resolve(model) is None
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_an_output_layer_that_is_more_than_linear_is_not():

@@ -40,7 +40,8 @@ def measure(folder, nats_of, model, *, num_rows, num_targets):
     tokens = torch.randint(model.config.vocab_size, (num_rows, num_targets + 1), generator=generator)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         nats = nats_of(model, {"input_ids": tokens, "labels": tokens})
-        nats.mean().backward()
+        if nats.requires_grad:
+            nats.mean().backward()
     profiler.export_chrome_trace(str(folder / "trace.json"))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     allocated = [event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"]
@@ -69,6 +70,13 @@ def test_logits_that_are_kept_are_kept_once(tmp_path, monkeypatch):
     torch.testing.assert_close(nats, expected, rtol=0, atol=1e-5)
     assert logits < peak < 1.2 * logits
     assert full_peak > 2.9 * logits
+
+
+def test_without_gradient_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(linear_nats.CHUNK_ROWS, "cpu", 64)
+    with torch.no_grad():
+        _, peak = measure(tmp_path, token_nats, small_body(vocab_size=10_000), num_rows=32, num_targets=64)
+    assert peak < 0.1 * 32 * 64 * 10_000 * 4
 
 
 @pytest.mark.slow

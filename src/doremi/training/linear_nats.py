@@ -25,7 +25,6 @@ CHUNK_ROWS = {"cpu": 512, "cuda": 4096}
 KEPT_BYTES = 512 << 20
 
 
-@torch.compiler.disable
 def linear_nats(
     hidden: torch.Tensor,
     weight: torch.Tensor,

@@ -152,4 +152,4 @@ def _numbers(config: PretrainedConfig, *words: str) -> list[float]:
     """The positive numbers in the configuration whose name has one of the words, properties (MiniCPM 3) included."""
     text_config = config.get_text_config()
     values = [getattr(text_config, key) for key in dir(text_config) if any(word in key for word in words)]
-    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < math.inf]
+    return [float(value) for value in values if isinstance(value, int | float) and 0 < value < math.inf]
