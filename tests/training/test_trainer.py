@@ -158,3 +158,10 @@ def test_training_lowers_the_loss(tmp_path):
     trainer = train(tmp_path, proxy=False, steps=40, dtype=torch.float32)
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
     assert losses[-1] < losses[0] - 0.3
+
+
+def test_autocast_does_not_hide_the_output_head(tmp_path, caplog):
+    trainer = train(tmp_path, dtype=torch.float32, steps=2, bf16=True)
+    assert "all the logits at once" not in caplog.text
+    for model in (trainer.model, trainer.objective.reference):
+        assert "forward" in vars(model.get_output_embeddings())  # which computes losses instead of logits

@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, compilation, distributed, failed_writes, models, sharding
+from doremi.training import checkpoints, compilation, distributed, failed_writes, models, sharding, token_loss
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
@@ -92,6 +92,7 @@ class DoReMiTrainer(Trainer):
         super().__init__(model=model, args=args, compute_loss_func=self.compute_loss, **kwargs)
         mixture = mixture or MixtureSettings()
         self.loader = self._make_loader(corpus, sampling_weights, mixture)
+        token_loss.install(model)  # before accelerate wraps its forward or shards it
         if args.torch_compile:
             compilation.compile_layers(model, **compilation.options(args))
         if objective.needs_losses:
@@ -159,6 +160,7 @@ class DoReMiTrainer(Trainer):
         reference = getattr(self.objective, "reference", None)
         if reference is None:
             return
+        token_loss.install(reference)
         if self.args.torch_compile:
             compilation.compile_layers(reference, **compilation.options(self.args))
         if getattr(self.objective, "may_skip_reference", False):
