@@ -95,3 +95,59 @@ def test_every_verb_explains_itself(capsys):
         with pytest.raises(SystemExit, match="0"):
             build_parser().parse_args(["corpus", verb, "--help"])
         assert len(capsys.readouterr().out) > 400
+
+
+class TestExecutors:
+    """``doremi prepare --executor``."""
+
+    @pytest.fixture
+    def recipe(self, tmp_path):
+        for number in range(3):
+            records = [{"text": f"{number} {i} the cat", "set": "ab"[i % 2]} for i in range(60)]
+            (tmp_path / f"{number}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        path = tmp_path / "r.yaml"
+        inputs = [{"path": str(tmp_path / "*.jsonl"), "domain_field": "set"}]
+        corpus = {"inputs": inputs, "tokenizer": {"vocab_size": 300}, "held_out_fraction": 0.3}
+        path.write_text(json.dumps({"corpus": corpus, "training": {"sequence_length": 8, "global_batch_size": 4}}))
+        return path
+
+    def test_local_tasks(self, recipe, tmp_path, capsys):
+        pytest.importorskip("datatrove")
+        command = ["prepare", str(recipe), "--executor", "local", "--tasks", "2", "--out", str(tmp_path / "out")]
+        assert main(command) == 0
+        table = capsys.readouterr().out
+        assert table.startswith("domain")
+        assert main(["prepare", str(recipe), "--out", str(tmp_path / "here")]) == 0
+        assert capsys.readouterr().out == table  # the digest is part of it
+
+    def test_a_bad_record(self, recipe, tmp_path, capfd):
+        pytest.importorskip("datatrove")
+        tokenizers.train(["the cat"], vocab_size=280).save(tmp_path / "tokenizer")
+        with (tmp_path / "1.jsonl").open("a") as file:
+            file.write("{bad\n")
+        settings = ["--set", f"corpus.tokenizer.path={tmp_path / 'tokenizer'}", "--out", str(tmp_path / "out")]
+        assert main(["prepare", str(recipe), "--executor", "local", "--tasks", "3", *settings]) == 2
+        said = capfd.readouterr().err
+        assert f"doremi: {tmp_path}/1.jsonl:61: not valid JSON" in said
+        assert "Traceback" not in said
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--tasks", "2"], "--tasks: what runs them"),
+            (["--executor", "ray"], "--executor ray: how many tasks"),
+            (["--executor", "slurm", "--tasks", "2"], "--executor slurm: give --partition NAME"),
+        ],
+    )
+    def test_what_is_missing(self, recipe, tmp_path, flags, message, capsys):
+        assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    def test_options_of_sbatch(self, capsys):
+        flags = ["--sbatch", "account=mine", "--sbatch=--constraint=a=b"]
+        options = build_parser().parse_args(["prepare", "r.yaml", *flags])
+        assert options.sbatch == [("account", "mine"), ("constraint", "a=b")]
+        with pytest.raises(SystemExit, match="2"):
+            build_parser().parse_args(["prepare", "r.yaml", "--sbatch", "account"])
+        assert "'account'; expected OPTION=VALUE" in capsys.readouterr().err

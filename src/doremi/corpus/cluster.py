@@ -49,6 +49,7 @@ class LocalTasks:
                 tasks=self.num_tasks,
                 workers=num_at_once,
                 logging_dir=str(_logs(job.folder)),
+                start_method="spawn",  # so that a task is a child of this process, and notices its end
                 skip_completed=False,  # the store's own markers say what is done
             ).run()
 

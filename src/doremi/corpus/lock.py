@@ -10,6 +10,8 @@ import errno
 import fcntl
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import IO
 from doremi.errors import InputError
 
 NAME = ".lock"
+POLL_SECONDS = 0.5
 
 
 class FolderLock:
@@ -57,6 +60,31 @@ def joined(folder: Path) -> Iterator[None]:
         yield
 
 
+_files: set[IO[str]] = set()  # of the locks that this process holds
+
+
+def _let_go_after_fork() -> None:
+    """A forked child has a copy of each lock, and would hold it when its parent is killed: close it.
+
+    And end with the parent: datatrove forks a manager that would wait for one that was killed for ever.
+    """
+    if _files:
+        for file in _files:
+            file.close()
+        _files.clear()
+        threading.Thread(target=die_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+os.register_at_fork(after_in_child=_let_go_after_fork)
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process soon after ``parent``, the process that started it, has ended."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
+
+
 @contextmanager
 def _held(folder: Path, kind: int) -> Iterator[IO[str]]:
     with (folder / NAME).open("a+") as file:
@@ -69,7 +97,12 @@ def _held(folder: Path, kind: int) -> Iterator[IO[str]]:
                 f"{folder}: being prepared by {holder}; wait for it, or end it and run this again: what it has "
                 "finished is kept"
             ) from None
-        yield file
+        _files.add(file)
+        try:
+            yield file
+        finally:
+            _files.discard(file)
+            fcntl.flock(file, fcntl.LOCK_UN)  # for the copies of children too
 
 
 @contextmanager

@@ -11,21 +11,18 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from doremi.corpus import tokenizers
 from doremi.corpus.job import Job, config_digest, finish, finished
-from doremi.corpus.lock import full_disk_reported, joined, locked
+from doremi.corpus.lock import die_with_parent, full_disk_reported, joined, locked
 from doremi.corpus.store import TOKENIZER_FOLDER
 from doremi.corpus.units import encode_in_processes
 from doremi.corpus.work import Failure
 from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
-
-POLL_SECONDS = 0.5
 
 
 class _Step:
@@ -76,7 +73,7 @@ class EncodeShare(_Step):
     def __call__(self, data: object, rank: int, num_tasks: int) -> None:
         """Task ``rank`` of ``num_tasks``."""
         if (socket.gethostname(), os.getpid()) != self._head:
-            threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+            threading.Thread(target=die_with_parent, args=(os.getppid(),), daemon=True).start()
         if self._num_threads is not None:
             os.environ["RAYON_NUM_THREADS"] = str(self._num_threads)
         try:
@@ -124,10 +121,3 @@ def check_encoded(job: Job) -> None:
             f"{job.folder}: {len(left)} of {len(job.inputs)} input files were not encoded, {left[0].name} first: their "
             "tasks were killed or ran out of time; run this again: what is finished is kept"
         )
-
-
-def _die_with_parent(parent: int) -> None:
-    """An orphan would go on for hours in a folder that its user believes to be free."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
