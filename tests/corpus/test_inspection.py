@@ -53,6 +53,10 @@ def test_table(store):
     assert len({len(line) for line in (header, first, second, total)}) == 1
 
 
+def test_bytes_that_nobody_knows(build_store):
+    assert show(build_store({"a": [[[]]]})).splitlines()[1].split()[:5] == ["a", "1", "1", "-", "-"]
+
+
 def test_names_cannot_write_on_the_terminal(build_store):
     assert "\x1b" not in show(build_store({"\x1b[2J": [[[1]]]}))
 

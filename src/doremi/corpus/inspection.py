@@ -106,16 +106,21 @@ def _cells(domain: DomainFacts) -> list[str]:
         visible(domain.name),
         f"{domain.documents:,}",
         f"{domain.tokens:,}",
-        f"{domain.bytes / 1e6:,.2f}",
-        f"{domain.bytes_per_token:.2f}",
+        _megabytes(domain.bytes),
+        f"{domain.bytes_per_token:.2f}" if domain.bytes else "-",
         f"{domain.sequences:,}",
         f"{domain.share:.4f}",
         f"{domain.packed_weight:.4f}",
         f"{domain.padded_weight:.4f}",
         f"{domain.held_out_documents:,}",
         f"{domain.held_out_tokens:,}",
-        f"{domain.held_out_bytes / 1e6:,.2f}",
+        _megabytes(domain.held_out_bytes),
     ]
+
+
+def _megabytes(num_bytes: int) -> str:
+    """A dash for what is not known of token ids whose text nobody has decoded."""
+    return f"{num_bytes / 1e6:,.2f}" if num_bytes else "-"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
