@@ -1,7 +1,7 @@
 """Whether all give the same token ids on the slice: ``python -m benchmarks.prepare_identity FOLDER``; prints JSON.
 
 Compared are the streams of every domain as our preparation stores them, with either backend, and as upstream's way
-saves them. Documents that spell out GPT-2's EOS are not in the slice's text, where upstream would differ.
+saves them.
 """
 
 from __future__ import annotations

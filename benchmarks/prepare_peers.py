@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prepare_text import Text, read
+from benchmarks.prepare_text import EOS_TOKEN, Text, read
 
 SEQUENCE_LENGTH = 1024
 Columns = dict[str, list[Any]]
@@ -27,7 +27,7 @@ def tokenize_and_chunk(text: Text) -> Callable[[Columns], Columns]:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(text.tokenizer / "tokenizer.json"), eos_token="<|endoftext|>", model_max_length=10**9
+        tokenizer_file=str(text.tokenizer / "tokenizer.json"), eos_token=EOS_TOKEN, model_max_length=10**9
     )
 
     def transform(batch: Columns) -> Columns:
@@ -94,7 +94,7 @@ def datatrove(text: Text, out: Path) -> Callable[[], float]:
             DocumentTokenizer(
                 str(out / "tokens"),
                 tokenizer_name_or_path=str(text.tokenizer / "tokenizer.json"),
-                eos_token="<|endoftext|>",
+                eos_token=EOS_TOKEN,
                 shuffle_documents=False,
             ),
         ]
