@@ -52,7 +52,9 @@ def linear_nats(
     fused = fused_nats.select(hidden.device, dtype)
     if fused is not None:
         return fused(hidden.to(dtype), weight.to(dtype), bias, targets, head)
-    return _LinearNats.apply(hidden, weight, bias, targets, head, dtype)
+    # asked here: within the function gradients are always off, and ``needs_input_grad`` does not know of no_grad
+    may_keep = torch.is_grad_enabled()
+    return _LinearNats.apply(hidden, weight, bias, targets, head, dtype, may_keep)
 
 
 def _compute_dtype(hidden: torch.Tensor) -> torch.dtype:
@@ -114,12 +116,13 @@ class _LinearNats(torch.autograd.Function):
         targets: torch.Tensor,
         head: OutputHead,
         dtype: torch.dtype,
+        may_keep: bool,
     ) -> torch.Tensor:
         chunks = _Chunks(hidden.reshape(-1, hidden.shape[-1]).to(dtype), weight.to(dtype), bias, head)
         nats = chunks.empty(*targets.shape)
         flat_nats, flat_targets = nats.view(-1), targets.reshape(-1)
         # The slope of a soft cap needs the logits themselves, which their log-probabilities do not tell.
-        keep = any(ctx.needs_input_grad) and head.softcap is None and chunks.num_bytes <= KEPT_BYTES
+        keep = may_keep and any(ctx.needs_input_grad) and head.softcap is None and chunks.num_bytes <= KEPT_BYTES
         kept = chunks.empty(chunks.num_tokens, chunks.vocab_size) if keep else None
         for rows in chunks:
             log_probabilities = kept[rows] if kept is not None else chunks.scratch(rows)
@@ -151,6 +154,7 @@ class _LinearNats(torch.autograd.Function):
             grad_hidden.view(ctx.hidden_shape).to(ctx.hidden_dtype) if grad_hidden is not None else None,
             grad_weight.to(weight.dtype) if grad_weight is not None else None,
             grad_bias.to(bias.dtype) if grad_bias is not None else None,
+            None,
             None,
             None,
             None,
