@@ -1,7 +1,6 @@
-"""``python -m doremi`` is the ``doremi`` command."""
+"""``python -m doremi`` is the ``doremi`` command; several processes are always started this way."""
 
-import sys
-
+from doremi import launch
 from doremi.cli import main
 
-sys.exit(main())
+launch.exit_process(main())

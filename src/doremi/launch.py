@@ -6,6 +6,7 @@ hours) and what follows the last one is done by the first process alone, while t
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import math
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from doremi.errors import InputError, RunFailedError
 
@@ -146,10 +148,21 @@ def fail(exit_code: int, message: str) -> int:
     if is_first() or exit_code != INTERRUPTED:
         _let_the_first_speak()
         print(f"{prefix()}doremi: {message}", file=sys.stderr, flush=True)
-    if world_size() > 1:
-        sys.stdout.flush()
-        os._exit(exit_code)  # a process group that others still use may hang or abort when it is taken down
     return exit_code
+
+
+def exit_process(exit_code: int) -> NoReturn:
+    """End this process; one of several without taking down what is left of a process group.
+
+    A failing one would wait for the others, or break their calls. And threads of a group that something still refers to
+    abort an interpreter that is about to exit, once in about 20 times.
+    """
+    if world_size() == 1:
+        sys.exit(exit_code)
+    atexit._run_exitfuncs()  # what trackers do at the end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _let_the_first_speak() -> None:

@@ -18,6 +18,7 @@ def test_any_number_of_processes_trains_what_one_does(tmp_path, num_processes):
     """Float64, 20 steps of the same global batch of 8: the same α and parameters on every rank to 1e-10."""
     code, _, stderr = torchrun(num_processes, "tests.distributed.worker", tmp_path)
     assert code == 0, stderr[-3000:]
+    assert "computed from all the logits" not in stderr  # the head is found before DDP or FSDP wraps it
     ranks = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(num_processes)]
     for name in CASES_BY_NUM_PROCESSES[num_processes]:
         for found in ranks:

@@ -159,8 +159,8 @@ def main(folder):
         bfloat16 = make_trainer(folder / "bfloat16", fsdp=True, bf16=True)
         found["reduced in"] = str(bfloat16.accelerator.state.fsdp_plugin.mixed_precision_policy.reduce_dtype)
     torch.save(found, folder / f"rank-{distributed.rank()}.pt")
-    distributed.leave()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    launch.exit_process(0)
