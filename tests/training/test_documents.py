@@ -8,6 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from doremi.mixture import MixtureSettings
+from doremi.training import token_loss
 from doremi.training.token_loss import token_nats
 from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore
 
@@ -34,6 +35,32 @@ def micro_batch(documents):
     weights = dict.fromkeys(store.names, 1)
     schedule = mixture.schedule(store, store.names, weights=weights, global_batch_size=6, seed=0)
     return next(iter(mixture.loader(store, schedule, micro_batch_size=6)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("documents", ["separate", "joined"])
+def test_rows_joined_to_one_for_flash_attention_give_the_same(monkeypatch, name, documents):
+    """FlashAttention needs a GPU; what it is given is tried with PyTorch's own kernels, a padded row included."""
+    torch.manual_seed(0)
+    model = MODELS[name]().double().eval()
+    batch = micro_batch(documents)
+    batch["position_ids"] = batch.get("position_ids", torch.arange(SEQUENCE_LENGTH).expand(6, -1))
+    mask = torch.ones_like(batch["input_ids"])
+    mask[2, 8:] = 0
+    batch |= {"attention_mask": mask, "labels": batch["labels"].masked_fill(mask == 0, -100)}
+    expected = token_nats(model, {key: value for key, value in batch.items() if key != "attention_mask"})
+    shapes = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    monkeypatch.setattr(model.config, "_attn_implementation_internal", "flash_attention_2")
+    assert token_loss._attention_wants_one_row(model)
+    monkeypatch.undo()
+    monkeypatch.setattr(token_loss, "_attention_wants_one_row", lambda model: True)
+    found = token_nats(model, batch)
+    assert shapes == [(1, 6 * SEQUENCE_LENGTH)]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert (found[2, 7:] == 0).all()
 
 
 @pytest.mark.parametrize("name", MODELS)

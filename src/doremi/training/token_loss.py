@@ -53,7 +53,24 @@ def token_nats(model: nn.Module, batch: Batch) -> torch.Tensor:
         InputError: see `target_nats`.
     """
     inputs = {key: batch[key] for key in MODEL_INPUTS if key in batch}
+    if "position_ids" in inputs and _attention_wants_one_row(model):
+        return _nats_in_one_row(model, inputs, batch["labels"])
     return target_nats(model, inputs, batch["labels"][:, 1:])
+
+
+def _attention_wants_one_row(model: nn.Module) -> bool:
+    """FlashAttention keeps documents apart where positions restart, but only within a batch of one row."""
+    return "flash" in (getattr(_unwrapped(model).config, "_attn_implementation", None) or "")
+
+
+def _nats_in_one_row(model: nn.Module, inputs: Batch, labels: torch.Tensor) -> torch.Tensor:
+    """nats[B, T-1] of rows joined to one, as transformers' padding-free collation does; positions restart at each.
+
+    Padding, at the end of rows, is seen by nothing before it and needs no mask.
+    """
+    targets = functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)  # the end of a row predicts no other row
+    joined = {key: inputs[key].reshape(1, -1) for key in ("input_ids", "position_ids")}
+    return target_nats(model, joined, targets.reshape(1, -1)).view(labels.shape)[:, :-1]
 
 
 def target_nats(model: nn.Module, inputs: Batch, targets: torch.Tensor) -> torch.Tensor:
