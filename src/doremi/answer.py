@@ -50,12 +50,11 @@ def find_weights(experiment: Experiment) -> DomainWeights:
 def judge(experiment: Experiment, answers: Sequence[DomainWeights]) -> Progress:
     """How the rounds so far went, by the recipe's tolerance and number of rounds."""
     reweighting = experiment.recipe.reweighting
-    is_auto = reweighting.rounds == "auto"
     return rounds.judge(
         [experiment.reference_weights, *answers],
         tolerance=reweighting.tolerance,
         max_rounds=reweighting.max_rounds if reweighting.rounds == "auto" else reweighting.rounds,
-        stop_early=is_auto,
+        stop_early=reweighting.rounds == "auto",
     )
 
 
@@ -63,7 +62,7 @@ def check(experiment: Experiment, number: int, answer: Mapping[str, float]) -> l
     """The alarms that the last round's first proxy and the planned main run give rise to."""
     recipe, store = experiment.recipe, experiment.store
     proxy, main = recipe.training.for_run("proxy"), recipe.training.for_run("main")
-    history = runs.load_history(planned_runs.proxy_runs(experiment, number)[0].folder)
+    history = runs.load_history(planned_runs.proxy_folders(experiment, number)[recipe.seed])
     averages = {
         entry["step"]: np.array([entry[f"average_weights/{name}"] for name in experiment.names])
         for entry in history

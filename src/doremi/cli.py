@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import __version__, console, launch
+from doremi import __version__, console, files, launch
 from doremi.cli_corpus import add_corpus
 from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli_weights import add_weights
@@ -40,12 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if not files.is_full_disk(error):
             raise
         return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
-    return 0
 
 
 def _terminate(number: int, frame: object) -> None:

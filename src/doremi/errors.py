@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """What the user gave cannot be used: exit code 2, no traceback.
@@ -16,3 +18,14 @@ class MissingFileError(InputError, FileNotFoundError):
 
 class RunFailedError(RuntimeError):
     """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a value that is not one of a few.
+
+    Raises:
+        InputError: names the setting, its value and what it may be.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether there was no room: a full disk, a quota or a limit on the size of files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_reported(explain: Callable[[OSError], str]) -> Iterator[None]:
+    """Turn a full disk into an error that says what to do.
+
+    Raises:
+        InputError: with what ``explain`` says of the `OSError`; others are left as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise InputError(explain(error)) from error
 
 
 def fsync(path: Path) -> None:

@@ -60,22 +60,31 @@ def reference_run(experiment: Experiment, number: int, sampling_weights: DomainW
 def proxy_runs(experiment: Experiment, number: int) -> list[TrainingRun]:
     """Step 2 of a round: the proxy, once for each of ``reweighting.seeds``."""
     recipe = experiment.recipe
-    seeds = range(recipe.seed, recipe.seed + recipe.reweighting.seeds)
+    reference, adversary = reference_folder(experiment, number), experiment.adversary_options()
     return [
         _training_run(
             experiment,
             "proxy",
-            folder=experiment.directory.round(number, "proxy" if seed == recipe.seed else f"proxy-seed-{seed}"),
+            folder=folder,
             sampling_weights=weights.uniform(experiment.names),
             seed=seed,
-            reference=reference_folder(experiment, number),
+            reference=reference,
             reference_losses=experiment.directory.round(number, "reference_losses"),
             reference_attention=recipe.models.reference.attn_implementation,
             reweighting=recipe.reweighting,
-            adversary=experiment.adversary_options(),
+            adversary=adversary,
         )
-        for seed in seeds
+        for seed, folder in proxy_folders(experiment, number).items()
     ]
+
+
+def proxy_folders(experiment: Experiment, number: int) -> dict[int, Path]:
+    """Where the proxies of a round lie, by seed."""
+    first = experiment.recipe.seed
+    seeds = range(first, first + experiment.recipe.reweighting.seeds)
+    return {
+        seed: experiment.directory.round(number, "proxy" if seed == first else f"proxy-seed-{seed}") for seed in seeds
+    }
 
 
 def reference_folder(experiment: Experiment, number: int) -> Path:

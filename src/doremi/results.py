@@ -18,7 +18,7 @@ from doremi.errors import InputError
 from doremi.evaluation import comparison, curves, perplexity
 from doremi.evaluation.perplexity import HeldOutSet
 from doremi.reweighting import diagnostics
-from doremi.runs import BASELINE, MAIN, TrainingRun
+from doremi.runs import BASELINE, MAIN
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     reference = dict(experiment.reference_weights)
     floor = baselines.floor_domains(reference, doremi_weights)
     search = files.read_json(experiment.directory.weights)["provenance"]
+    last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[recipe.seed]
     bits = {run: perplexity.bits_per_byte(np.array(list(v.values())), held_out).tolist() for run, v in nats.items()}
     run_curves = {item.name: _curve(item, reference) for item in comparisons}
     differences = {name: nats[MAIN][name] - nats[BASELINE][name] for name in names}
@@ -77,7 +78,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
             uniform_mean_difference=_difference(summaries["uniform_mean_nats"]),
         ),
         "curves": run_curves,
-        "trajectory": trajectory(runs.load_history(_last_proxy(experiment, search).folder), names),
+        "trajectory": trajectory(runs.load_history(last_proxy), names),
         "convergence": {
             "max_change": max(abs(doremi_weights[name] - reference[name]) for name in names),
             "effective_num_domains": diagnostics.effective_number(doremi_weights),
@@ -89,10 +90,6 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "costs": _costs(experiment, search),
         "provenance": _provenance(experiment),
     }
-
-
-def _last_proxy(experiment: Experiment, search: Mapping[str, Any]) -> TrainingRun:
-    return planned_runs.proxy_runs(experiment, len(search["rounds"]["weights"]))[0]
 
 
 def _starvation(
@@ -110,7 +107,7 @@ def _starvation(
 def _costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
     """What finding the weights took, over all rounds and seeds; without a reference that is the baseline's run too."""
     numbers = range(1, len(search["rounds"]["weights"]) + 1)
-    proxies = [run.folder for number in numbers for run in planned_runs.proxy_runs(experiment, number)]
+    proxies = [folder for number in numbers for folder in planned_runs.proxy_folders(experiment, number).values()]
     references = [experiment.directory.round(number, "reference") for number in numbers]
     if planned_runs.trains_alike(experiment.recipe, "reference", "main"):
         references = references[1:]

@@ -6,17 +6,17 @@ machines. Whoever else wants to begin needs it alone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
+from doremi import files
 from doremi.errors import InputError
 
 NAME = ".lock"
@@ -105,15 +105,11 @@ def _held(folder: Path, kind: int) -> Iterator[IO[str]]:
             fcntl.flock(file, fcntl.LOCK_UN)  # for the copies of children too
 
 
-@contextmanager
-def full_disk_reported(folder: Path) -> Iterator[None]:
+def full_disk_reported(folder: Path) -> AbstractContextManager[None]:
     """Turn a full disk, a quota or a file size limit into an error that says what is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise InputError(
-            f"{error.filename or folder}: no room to write: {error.strerror}; free some space and run this again: "
-            "input files that are finished are kept"
-        ) from error
+    return files.full_disk_reported(
+        lambda error: (
+            f"{error.filename or folder}: no room to write: {error.strerror}; free some space and run this "
+            "again: input files that are finished are kept"
+        )
+    )

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from doremi.errors import InputError
+from doremi.errors import InputError, check_choice
 from doremi.mixture.gather import Documents, Gathered, RowStore, gather, to_tensors
 from doremi.mixture.read_ahead import ReadAhead
 from doremi.mixture.schedule import Batch, MixtureSchedule, Plan
@@ -63,8 +63,8 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
         documents: Documents = "joined",
         reading: Reading = "on_demand",
     ) -> None:
-        _check_choice("documents", documents, get_args(Documents))
-        _check_choice("reading", reading, get_args(Reading))
+        check_choice("documents", documents, get_args(Documents))
+        check_choice("reading", reading, get_args(Reading))
         _check_division(schedule.global_batch_size, micro_batch_size, rank=rank, world_size=world_size)
         _check_rows(store, schedule, sequence_length)
         self.schedule = schedule
@@ -194,11 +194,6 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
                 f"{num_rows}, or save again after a whole global batch"
             )
         return num_rows // rows_of_micro_step
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
 
 
 def _check_division(global_batch_size: int, micro_batch_size: int, *, rank: int, world_size: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from doremi.errors import InputError
+from doremi.errors import InputError, check_choice
 from doremi.reweighting import projections
 
 StepSizeSchedule = Literal["constant", "inverse_sqrt"]
@@ -46,8 +46,8 @@ class GroupDROOptions:
     prior_pull: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choice("step_size_schedule", self.step_size_schedule, get_args(StepSizeSchedule))
-        _check_choice("projection", self.projection, get_args(Projection))
+        check_choice("step_size_schedule", self.step_size_schedule, get_args(StepSizeSchedule))
+        check_choice("projection", self.projection, get_args(Projection))
         for name in ("excess_ema", "prior_pull"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
@@ -107,8 +107,3 @@ class GroupDROOptions:
 
 
 _DEFAULTS = {field.name: field.default for field in fields(GroupDROOptions)}
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")

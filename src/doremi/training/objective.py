@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import numpy as np
 import torch
 
-from doremi.errors import InputError
+from doremi.errors import InputError, check_choice
 from doremi.reweighting import group_dro, token_weights
 from doremi.reweighting.options import GroupDROOptions
 from doremi.reweighting.token_weights import LossNormalisation
@@ -178,8 +178,8 @@ class ExcessLoss:
         options: GroupDROOptions | None = None,
         loss_normalisation: LossNormalisation = "domain_mean",
     ) -> None:
-        _check_choice("loss_normalisation", loss_normalisation, get_args(LossNormalisation))
-        _check_choice("target", target, get_args(Target))
+        check_choice("loss_normalisation", loss_normalisation, get_args(LossNormalisation))
+        check_choice("target", target, get_args(Target))
         self.reference = reference.eval().requires_grad_(False)
         self._cache = cache
         self._target = target
@@ -307,11 +307,6 @@ class ExcessLoss:
         if restored.names != self.names:
             raise InputError(f"the saved Group DRO state is for domains {restored.names}, this run has {self.names}")
         self.dro = restored
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
 
 
 def presence_probabilities(sampling_weights: np.ndarray, *, global_batch_size: int, sampling: str) -> np.ndarray:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import math
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,15 +233,10 @@ def _check_free_space(folder: Path, manifest: dict[str, Any], max_new_rows: int 
         )
 
 
-@contextmanager
-def _full_disk_reported(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or a file size limit into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise InputError(
-            f"{folder}: no room for the reference's losses: {error.strerror}; free some space and continue (what was "
-            "stored is kept), store them as float16, or turn the reference cache off"
-        ) from error
+def _full_disk_reported(folder: Path) -> AbstractContextManager[None]:
+    return files.full_disk_reported(
+        lambda error: (
+            f"{folder}: no room for the reference's losses: {error.strerror}; free some space and continue "
+            "(what was stored is kept), store them as float16, or turn the reference cache off"
+        )
+    )
