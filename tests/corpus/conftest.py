@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import zstandard
 from doremi import files
 from doremi.corpus import TokenStore, manifest, tokenizers
 from doremi.corpus.shards import ShardWriter
+from doremi.recipe import CorpusConfig
 
 EOS = 0
 Shards = Sequence[Sequence[Sequence[int]]]  # documents of token ids without EOS, by shard
@@ -68,3 +70,34 @@ def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def add_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[CorpusConfig], CorpusConfig]:
+    """Adds a reader that runs the Python of ``script.py``, if it exists, before its second document."""
+    source = f"""
+        import os, pathlib, signal, time
+        def documents():
+            yield "a", "first"
+            script = pathlib.Path({str(tmp_path / "script.py")!r})
+            if script.exists():
+                exec(script.read_text())
+            yield "a", "second"
+    """
+    (tmp_path / "faulty_reader.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def add(config: CorpusConfig) -> CorpusConfig:
+        content = config.model_dump()
+        return CorpusConfig.model_validate(
+            {**content, "inputs": [*content["inputs"], {"reader": "faulty_reader:documents"}]}
+        )
+
+    return add
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a store but the lock, by path."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from doremi.corpus.lock import joined, locked
 from doremi.corpus.tasks import EncodeShare, Finish
 from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
+from tests.corpus.conftest import content
 
 
 @pytest.fixture
@@ -35,29 +35,8 @@ def config(write_jsonl, tmp_path, tokenizer_folder) -> CorpusConfig:
 
 
 @pytest.fixture
-def with_reader(config, tmp_path, monkeypatch) -> CorpusConfig:
-    """The same with a reader that runs the Python of ``script.py``, if it exists, before its second document."""
-    source = f"""
-        import os, pathlib, signal, time
-        def documents():
-            yield "a", "first"
-            script = pathlib.Path({str(tmp_path / "script.py")!r})
-            if script.exists():
-                exec(script.read_text())
-            yield "a", "second"
-    """
-    (tmp_path / "faulty_reader.py").write_text(textwrap.dedent(source))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    content = config.model_dump()
-    return CorpusConfig.model_validate(
-        {**content, "inputs": [*content["inputs"], {"reader": "faulty_reader:documents"}]}
-    )
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+def with_reader(config, add_reader) -> CorpusConfig:
+    return add_reader(config)
 
 
 def planned(config: CorpusConfig, folder: Path) -> None:

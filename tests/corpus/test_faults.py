@@ -18,6 +18,7 @@ from doremi.corpus.lock import locked
 from doremi.corpus.units import Encoder
 from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
+from tests.corpus.conftest import content
 
 PRELUDE = """
 import os, resource, signal, sys
@@ -76,12 +77,6 @@ def ends(pid: int) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def content(folder) -> dict[str, bytes]:
-    """Every file of a store but the lock, by path."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture
@@ -199,23 +194,9 @@ class TestWorkers:
             prepare(loaded, tmp_path / "parallel")
 
     @pytest.fixture
-    def with_reader(self, parallel, tmp_path, monkeypatch, tokenizer_folder):
-        """Adds a reader that runs the Python of a file, if it exists, before its second document."""
-        source = f"""
-            import os, pathlib, signal, time
-            def documents():
-                yield "a", "first"
-                script = pathlib.Path({str(tmp_path / "script.py")!r})
-                if script.exists():
-                    exec(script.read_text())
-                yield "a", "second"
-        """
-        (tmp_path / "faulty_reader.py").write_text(textwrap.dedent(source))
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        content = {**parallel.model_dump(), "tokenizer": {"path": str(tokenizer_folder)}}
-        content["inputs"] = [*content["inputs"], {"reader": "faulty_reader:documents"}]
-        return CorpusConfig.model_validate(content)
+    def with_reader(self, parallel, add_reader, tokenizer_folder):
+        loaded = type(parallel.tokenizer)(path=str(tokenizer_folder))
+        return add_reader(parallel.model_copy(update={"tokenizer": loaded}))
 
     def test_a_killed_worker_is_reported(self, with_reader, tmp_path):
         (tmp_path / "script.py").write_text("os.kill(os.getpid(), signal.SIGKILL)")

@@ -14,7 +14,8 @@ import pytest
 
 from doremi import DomainWeights, files
 from doremi.cli import main
-from tests.distributed.torchrun import ROOT, environment, run
+from tests.distributed.torchrun import run
+from tests.processes import ROOT, environment
 
 SETTINGS = ["--set", "weights.baselines=[]"]
 SHARDED_PROXY = [  # the other models are replicated; a rank may find all its reference losses cached, and another none

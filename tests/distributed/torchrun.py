@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, environment
 
 
 def torchrun(num_processes, *arguments):
@@ -22,8 +20,3 @@ def run(module, *arguments):
         command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment(), check=False
     )
     return done.returncode, done.stdout, done.stderr
-
-
-def environment():
-    """This one's, with the tests importable."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

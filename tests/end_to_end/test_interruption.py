@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 import yaml
 
 from doremi import pipeline
 from tests.end_to_end.proxy_run import in_process, make_proxy_run
+from tests.processes import files_of_at_most
 
 STOPPED = "the same command continues"
 
@@ -151,17 +150,6 @@ def test_a_signal_does_not_wait_for_worker_processes_to_finish_their_files(tmp_p
 
 
 # ---- full disks ----
-
-
-@contextmanager
-def files_of_at_most(num_bytes):
-    """As in tests/training/test_checkpoints.py: the kernel refuses what would make a file larger."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_no_room_for_a_checkpoint_or_for_the_model_exits_with_1_and_continues_later(run, capsys):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.training import checkpoints, failed_writes
 from doremi.training.trainer import STATE_FILE
+from tests.processes import files_of_at_most
 from tests.training.fakes import parameters
 from tests.training.test_trainer import train
 
@@ -242,17 +241,6 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_refused(tmp_path):
 
 
 # ---- full disks ----
-
-
-@contextmanager
-def files_of_at_most(num_bytes):
-    """A limit of the kernel on the size of files that this process writes: the same class of failure as a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="module")

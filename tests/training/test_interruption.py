@@ -21,10 +21,10 @@ from doremi.training.interruption import SIGNALS, Interruption
 from doremi.training.objective import ExcessLoss
 from doremi.training.schedules import LearningRateSchedule
 from doremi.training.trainer import DoReMiTrainer
+from tests.processes import ROOT, environment
 from tests.training.fakes import arguments, parameters, tiny_model
 from tests.training.test_trainer import MIXTURE, STORE
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = {"steps": 15, "save_total_limit": 10}
 
 
@@ -247,14 +247,13 @@ torch.distributed.destroy_process_group()
 def test_two_processes_stop_together_although_one_was_told_and_although_one_met_an_infinite_loss(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         [sys.executable, *command, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=200,
         cwd=ROOT,
-        env=environment,
+        env=environment(),
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

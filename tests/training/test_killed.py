@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from doremi.mixture import MixtureSchedule
+from tests.processes import ROOT, environment
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore
 
-ROOT = Path(__file__).parents[2]
 STEPS, SAVE_STEPS, MICRO_BATCH, ACCUMULATION, SEED = 100, 4, 3, 2, 3
 WORKER = """
 import json, sys, time
@@ -85,9 +84,3 @@ def undisturbed():
         rows = [list(pair) for pair in zip(batch.domain_ids.tolist(), batch.rows.tolist(), strict=True)]
         expected += [[step, rows[first : first + MICRO_BATCH]] for first in range(0, len(rows), MICRO_BATCH)]
     return expected
-
-
-def environment():
-    import os
-
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

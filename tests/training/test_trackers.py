@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT, environment
 from tests.training.test_trainer import STORE, train
 
-ROOT = Path(__file__).parents[2]
 KEYS = [
     f"train/{quantity}/{name}"
     for quantity in ("dro_weights", "average_weights", "excess_losses", "train_nats")
@@ -41,14 +39,13 @@ def test_tensorboard_holds_the_values_of_the_log(tmp_path, monkeypatch):
 
 
 def test_wandb_offline(tmp_path):
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    settings = environment() | {
         "WANDB_MODE": "offline",
         "WANDB_DIR": str(tmp_path),
         "WANDB_SILENT": "true",
     }
     command = [sys.executable, "-c", OFFLINE, str(tmp_path / "run")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     (recorded,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     content = recorded.read_bytes()
