@@ -39,7 +39,8 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
 
     answer.find_weights(experiment)
     for item in planned_runs.comparisons(experiment):
-        runs.train(item.run, experiment.store)
+        for run in item.runs.values():
+            runs.train(run, experiment.store)
     distributed.leave()
     if not launch.is_first():
         return None
@@ -49,23 +50,24 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
 
 
 def train_one(experiment: Experiment, name: str) -> None:
-    """``doremi train --run NAME``: one run and what it depends on; raises what `planned_runs.find_run` does.
+    """``doremi train --run NAME``: one model with every seed, and what it depends on; raises what `find_runs` does.
 
     ``proxy`` is all that gives the weights: every round and every seed, and the references.
     """
     from doremi.training import distributed
 
-    run = planned_runs.find_run(experiment, name)
+    found = planned_runs.find_runs(experiment, name)
     if name == "proxy":
         answer.find_weights(experiment)
     else:
-        runs.train(run, experiment.store)
+        for run in found:
+            runs.train(run, experiment.store)
     distributed.leave()
 
 
 def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = None) -> MixtureForecast:
-    """What the loader of a run will draw in its first steps (default: in all of them); raises what `find_run` does."""
-    run = planned_runs.find_run(experiment, name)
+    """What the loader of a run will draw in its first steps (default: in all of them); raises what `find_runs` does."""
+    run = planned_runs.find_runs(experiment, name)[0]
     schedule = run.training.mixture().schedule(
         experiment.store,
         run.names,

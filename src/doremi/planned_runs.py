@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from doremi import weight_specs, weights
@@ -16,15 +18,15 @@ from doremi.weights import DomainWeights
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of the runs that are compared: its name in the results, what its weights are called, and the run."""
+    """The main model on one of the weights that are compared, with every seed."""
 
-    name: str
+    name: str  # in the results
     weights_name: str
-    run: TrainingRun
+    runs: dict[int, TrainingRun]  # by seed, the recipe's first
 
 
-def find_run(experiment: Experiment, name: str) -> TrainingRun:
-    """The run of that name, trained or not; of several rounds the first.
+def find_runs(experiment: Experiment, name: str) -> list[TrainingRun]:
+    """The runs of that name, trained or not, one for each seed; of several rounds the first.
 
     Raises:
         InputError: there is no such run, or it needs weights that the proxy has not given yet.
@@ -34,15 +36,16 @@ def find_run(experiment: Experiment, name: str) -> TrainingRun:
     if name not in known:
         raise InputError(f"no run {name!r}; there are {', '.join(known)}")
     if name == "reference":
-        return reference_run(experiment, 1, experiment.reference_weights)
+        return [reference_run(experiment, 1, experiment.reference_weights)]
     if name == "proxy":
-        return proxy_runs(experiment, 1)[0]
+        return proxy_runs(experiment, 1)
     if name == BASELINE:
-        return _baseline(experiment).run
+        return [*_baseline(experiment).runs.values()]
     if not experiment.directory.weights.exists():
         raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
     # a further baseline that equals the reference weights is the baseline
-    return next((item.run for item in comparisons(experiment) if item.name == name), _baseline(experiment).run)
+    found = next((item for item in comparisons(experiment) if item.name == name), _baseline(experiment))
+    return [*found.runs.values()]
 
 
 def reference_run(experiment: Experiment, number: int, sampling_weights: DomainWeights) -> TrainingRun:
@@ -122,17 +125,32 @@ def _baseline(experiment: Experiment) -> Comparison:
     """The main model on the reference weights: the reference's own run where both would be the same."""
     name = weight_specs.label(experiment.recipe.weights.reference)
     shared = trains_alike(experiment.recipe, "reference", "main")
-    folder = experiment.directory.round(1, "reference") if shared else None
-    return _comparison(experiment, BASELINE, name, experiment.reference_weights, folder=folder)
+    folders = {experiment.recipe.seed: experiment.directory.round(1, "reference")} if shared else {}
+    return _comparison(experiment, BASELINE, name, experiment.reference_weights, folders=folders)
 
 
 def _comparison(
-    experiment: Experiment, name: str, weights_name: str, sampling: DomainWeights, *, folder: Path | None = None
+    experiment: Experiment,
+    name: str,
+    weights_name: str,
+    sampling: DomainWeights,
+    *,
+    folders: Mapping[int, Path] = MappingProxyType({}),
 ) -> Comparison:
-    """The main model on some weights, in ``folder`` or in the one named after them."""
-    folder = folder or experiment.directory.run(weights_name, seed=experiment.recipe.seed)
-    run = _training_run(experiment, "main", name=name, folder=folder, sampling_weights=sampling)
-    return Comparison(name, weights_name, run)
+    """The main model on some weights with every seed, in ``folders`` or in those named after the weights."""
+    first = experiment.recipe.seed
+    runs = {
+        seed: _training_run(
+            experiment,
+            "main",
+            name=name,
+            folder=folders.get(seed) or experiment.directory.run(weights_name, seed=seed),
+            sampling_weights=sampling,
+            seed=seed,
+        )
+        for seed in range(first, first + experiment.recipe.weights.seeds)
+    }
+    return Comparison(name, weights_name, runs)
 
 
 def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> TrainingRun:
@@ -143,6 +161,6 @@ def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> Tr
         **defaults | settings,
         model=getattr(recipe.models, model),
         training=recipe.training.for_run(model),
-        evaluation=recipe.evaluation,
+        evaluation=recipe.evaluation.during_training(),
         names=experiment.names,
     )

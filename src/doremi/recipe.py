@@ -173,6 +173,12 @@ class WeightsConfig(Section):
         description="further weights to train the main model on, for comparison: rules, published weights, files, and "
         "reference_without_floor (the reference weights without the domains that DoReMi all but dropped)",
     )
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="main models to train on each of the weights, with as many seeds: from three on, differences have "
+        "intervals; with fewer, seed noise is not measured and the verdict says neither better nor worse",
+    )
     epochs: dict[str, float] = Field(
         {}, description="epochs that the corpus is meant to be seen for, by domain, as in the Pile; for natural weights"
     )
@@ -409,7 +415,18 @@ class EvaluationConfig(Section):
     max_tokens_per_domain: int | None = Field(
         None, ge=1, description="held-out tokens scored per domain, the same cap for all; absent: all of them"
     )
+    max_tokens_during_training: int | None = Field(
+        None,
+        ge=1,
+        description="the same cap for the evaluations every eval_steps, where scoring as much as at the end takes too "
+        "long; absent: max_tokens_per_domain",
+    )
     batch_size: int = Field(64, ge=1, description="windows per forward pass")
+
+    def during_training(self) -> EvaluationConfig:
+        """What is scored every eval_steps."""
+        cap = self.max_tokens_during_training or self.max_tokens_per_domain
+        return EvaluationConfig(max_tokens_per_domain=cap, batch_size=self.batch_size)
 
 
 class Recipe(Section):

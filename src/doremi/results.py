@@ -2,82 +2,71 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doremi import __version__, baselines, files, planned_runs, runs
-from doremi.errors import InputError
-from doremi.evaluation import comparison, curves, perplexity
-from doremi.evaluation.perplexity import HeldOutSet
+from doremi import __version__, baselines, files, planned_runs, runs, scoring
+from doremi.costs import search_costs, training_flops
+from doremi.evaluation import comparison, perplexity
+from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
+from doremi.evaluation.speed_up import cost
+from doremi.evaluation.verdict import Nats
+from doremi.learning_curves import Curve, learning_curve, mean_curve, trajectory
 from doremi.reweighting import diagnostics
-from doremi.runs import BASELINE, MAIN
+from doremi.runs import BASELINE, MAIN, TrainingRun
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
+    from doremi.evaluation.perplexity import HeldOutSet
     from doremi.experiment import Experiment
     from doremi.planned_runs import Comparison
 
-logger = logging.getLogger(__name__)
-
 FORMAT = 1
-NATS = "held_out.json"
-MAX_TRAJECTORY_POINTS = 500
+CONTROL = "reference_without_floor"
 
 
 def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Score every compared run and put all numbers together; floats are finite or None."""
-    store, names = experiment.store, experiment.names
-    recipe = experiment.recipe
-    held_out = perplexity.collect(
-        store,
-        names,
-        sequence_length=recipe.training.for_run("main").sequence_length,
-        max_tokens_per_domain=recipe.evaluation.max_tokens_per_domain,
-    )
-    nats = {item.name: _score(experiment, item, held_out) for item in comparisons}
+    """Score every compared model and put all numbers together; floats are finite or None.
+
+    Of a run with several seeds, ``nats``, the summaries and the curves are means over them; ``by_seed`` has the rest.
+    """
+    held_out = scoring.held_out_set(experiment)
+    reference, names = dict(experiment.reference_weights), experiment.names
+    run_curves = {
+        item.name: {seed: learning_curve(run, reference) for seed, run in item.runs.items()} for item in comparisons
+    }
+    evidence = {item.name: _evidence(experiment, item, held_out, run_curves[item.name]) for item in comparisons}
+    nats = {run: found.nats for run, found in evidence.items()}
     doremi_weights = DomainWeights.from_json(experiment.directory.weights)
-    reference = dict(experiment.reference_weights)
     floor = baselines.floor_domains(reference, doremi_weights)
     search = files.read_json(experiment.directory.weights)["provenance"]
-    last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[recipe.seed]
-    bits = {run: perplexity.bits_per_byte(np.array(list(v.values())), held_out).tolist() for run, v in nats.items()}
-    run_curves = {item.name: _curve(item, reference) for item in comparisons}
-    differences = {name: nats[MAIN][name] - nats[BASELINE][name] for name in names}
-    summaries = _summaries(nats, reference, names)
+    last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
+    costs = search_costs(experiment, search)
+    search_flops = {name: found["flops"] for name, found in costs.items()}
+    compared = _comparisons(evidence, reference, search_flops=math.fsum(search_flops.values()))
+    main = next(found for found in compared if (found["tuned"], found["baseline"]) == (MAIN, BASELINE))
+    described = {item.name: _describe(experiment, item, nats[item.name], reference) for item in comparisons}
     return {
         "format": FORMAT,
-        "domains": {
-            name: {
-                "tokens": store.num_tokens(name),
-                "held_out_tokens": int(held_out.num_tokens[index]),
-                "reference_weight": reference[name],
-                "doremi_weight": doremi_weights[name],
-                "nats": {run: values[name] for run, values in nats.items()},
-                "bits_per_byte": {run: _finite(values[index]) for run, values in bits.items()},
-            }
-            for index, name in enumerate(names)
-        },
-        "runs": {item.name: _describe(experiment, item) for item in comparisons},
-        **summaries,
+        "domains": _domains(experiment, held_out, nats, doremi_weights),
+        "runs": described,
+        **_summaries(nats, reference, names),
         "without_floor": _without(floor, nats, reference, names),
-        "steps_to_match": _steps_to_match(run_curves),
-        "num_better": sum(value < 0 for value in differences.values()),
-        "num_worse": sum(value > 0 for value in differences.values()),
+        "steps_to_match": main["speed_up"]["steps_to_match"]["value"],
+        "num_better": sum(found["value"] < 0 for found in main["domains"].values()),
+        "num_worse": sum(found["value"] > 0 for found in main["domains"].values()),
         "num_domains": len(names),
-        "verdict": comparison.verdict(
-            differences,
-            reference_mean_difference=_difference(summaries["reference_mean_nats"]),
-            uniform_mean_difference=_difference(summaries["uniform_mean_nats"]),
-        ),
-        "curves": run_curves,
+        "verdict": main["verdict"]["sentence"],
+        "comparisons": compared,
+        "control": _control(evidence, reference),
+        "curves": {run: mean_curve(by_seed) for run, by_seed in run_curves.items()},
         "trajectory": trajectory(runs.load_history(last_proxy), names),
         "convergence": {
             "max_change": max(abs(doremi_weights[name] - reference[name]) for name in names),
@@ -87,108 +76,112 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
             "spread": search["spread"],
         },
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
-        "costs": _costs(experiment, search),
+        "costs": costs,
+        "cost": asdict(cost(search_flops, main=described[MAIN]["flops"])),
         "provenance": _provenance(experiment),
     }
 
 
+def _evidence(experiment: Experiment, item: Comparison, held_out: HeldOutSet, by_seed: Mapping[int, Curve]) -> Evidence:
+    losses = {seed: scoring.score(experiment, run, held_out) for seed, run in item.runs.items()}
+    marker = _marker(next(iter(item.runs.values())))
+    key = f"{SPEED_UP_SUMMARY}_nats"
+    return Evidence(
+        losses=losses,
+        curves={seed: SummaryCurve(curve["steps"], curve[key]) for seed, curve in by_seed.items()},
+        steps=marker["steps"],
+        flops_per_step=training_flops(marker) / marker["steps"],
+    )
+
+
+def _comparisons(
+    evidence: Mapping[str, Evidence], reference: Mapping[str, float], *, search_flops: float
+) -> list[dict[str, Any]]:
+    """Every run against the baseline, then DoReMi's against every other; only DoReMi's weights cost a search."""
+    others = [run for run in evidence if run not in (BASELINE, MAIN)]
+    pairs = [(MAIN, BASELINE), *((run, BASELINE) for run in others), *((MAIN, run) for run in others)]
+    return [
+        compare(
+            evidence,
+            tuned=tuned,
+            baseline=baseline,
+            reference_weights=reference,
+            search_flops=search_flops if tuned == MAIN else 0.0,
+        )
+        for tuned, baseline in pairs
+    ]
+
+
+def _control(evidence: Mapping[str, Evidence], reference: Mapping[str, float]) -> dict[str, Any] | None:
+    """How much of DoReMi's gain leaving out the domains at the floor explains, where that was trained."""
+    if CONTROL not in evidence:
+        return None
+    return explained(evidence, baseline=BASELINE, control=CONTROL, tuned=MAIN, reference_weights=reference)
+
+
+def _domains(
+    experiment: Experiment,
+    held_out: HeldOutSet,
+    nats: Mapping[str, Mapping[int, Nats]],
+    doremi_weights: Mapping[str, float],
+) -> dict[str, Any]:
+    means = {run: mean_over_seeds(by_seed) for run, by_seed in nats.items()}
+    bits = {run: perplexity.bits_per_byte(np.array(list(v.values())), held_out).tolist() for run, v in means.items()}
+    return {
+        name: {
+            "tokens": experiment.store.num_tokens(name),
+            "held_out_tokens": int(held_out.num_tokens[index]),
+            "held_out_documents": len(held_out.documents[index]),
+            "reference_weight": experiment.reference_weights[name],
+            "doremi_weight": doremi_weights[name],
+            "nats": {run: values[name] for run, values in means.items()},
+            "bits_per_byte": {run: _finite(values[index]) for run, values in bits.items()},
+        }
+        for index, name in enumerate(experiment.names)
+    }
+
+
 def _starvation(
-    experiment: Experiment, nats: Mapping[str, Mapping[str, float]], answer: Mapping[str, float]
+    experiment: Experiment, nats: Mapping[str, Mapping[int, Nats]], answer: Mapping[str, float]
 ) -> list[dict[str, str]]:
     """Known where the reference is the baseline's run, and a model like it was trained on uniform weights."""
     if "uniform" not in nats or not planned_runs.trains_alike(experiment.recipe, "reference", "main"):
         return []
+    seed = experiment.recipe.seed  # the reference's
     alarms = diagnostics.check_starvation(
-        answer, experiment.reference_weights, reference_nats=nats[BASELINE], uniform_nats=nats["uniform"]
+        answer,
+        experiment.reference_weights,
+        reference_nats=nats[BASELINE][seed],
+        uniform_nats=nats["uniform"][seed],
     )
     return [alarm._asdict() for alarm in alarms]
 
 
-def _costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
-    """What finding the weights took, over all rounds and seeds; without a reference that is the baseline's run too."""
-    numbers = range(1, len(search["rounds"]["weights"]) + 1)
-    proxies = [folder for number in numbers for folder in planned_runs.proxy_folders(experiment, number).values()]
-    references = [experiment.directory.round(number, "reference") for number in numbers]
-    if planned_runs.trains_alike(experiment.recipe, "reference", "main"):
-        references = references[1:]
-    costs = {"reference": _cost(references), "proxy": _cost(proxies)}
-    return {name: cost for name, cost in costs.items() if cost is not None}
-
-
-def _cost(folders: Sequence[Path]) -> dict[str, Any] | None:
-    markers = [marker for folder in folders if (marker := files.read_marker(folder)) is not None]
-    if not markers:
-        return None
-    return {
-        "train_seconds": round(sum(marker["train_seconds"] for marker in markers), 3),
-        "num_parameters": markers[0]["num_parameters"],
-        "num_tokens": sum(marker["num_tokens"] for marker in markers),
-    }
-
-
-def trajectory(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """α_t, ᾱ_t and λ_t of the logged steps, thinned to `MAX_TRAJECTORY_POINTS`; the last step is kept."""
-    by_step = {entry["step"]: entry for entry in history if f"dro_weights/{names[0]}" in entry}
-    steps = sorted(by_step)
-    stride = math.ceil(len(steps) / MAX_TRAJECTORY_POINTS) or 1
-    steps = steps[::-1][::stride][::-1]
-    columns = ("dro_weights", "average_weights", "excess_losses")
-    return {"steps": steps} | {
-        column: {name: [by_step[step][f"{column}/{name}"] for step in steps] for name in names} for column in columns
-    }
-
-
-def _score(experiment: Experiment, item: Comparison, held_out: HeldOutSet) -> dict[str, float]:
-    """Nats per token by domain; kept beside the model, since scoring a large one takes a while."""
-    marker = files.read_marker(item.run.folder)
-    if marker is None:
-        raise InputError(f"{item.name} is not trained yet ({item.run.folder}); `doremi run` trains what is missing")
-    path = item.run.folder / NATS
-    if path.exists() and (known := files.read_json(path))["digest"] == marker["digest"]:
-        return {name: known["nats"][name] for name in held_out.names}
-    from transformers import AutoModelForCausalLM
-
-    logger.info("%s: scoring %s held-out tokens", item.name, f"{int(held_out.num_tokens.sum()):,}")
-    model = AutoModelForCausalLM.from_pretrained(item.run.folder)
-    values = perplexity.nats_per_token(model, held_out, batch_size=experiment.recipe.evaluation.batch_size)
-    nats = dict(zip(held_out.names, values.tolist(), strict=True))
-    files.write_json(path, {"digest": marker["digest"], "nats": nats})
-    return nats
-
-
-def _curve(item: Comparison, reference: Mapping[str, float]) -> dict[str, Any]:
-    curve = curves.curve_from_log(runs.load_history(item.run.folder), item.run.names)
-    points = [{name: curve["nats"][name][i] for name in item.run.names} for i in range(len(curve["steps"]))]
-    summaries = [comparison.summarise(point, reference) for point in points]
-    return curve | {
-        "uniform_mean_nats": [summary.uniform_mean for summary in summaries],
-        "reference_mean_nats": [summary.reference_mean for summary in summaries],
-        "worst_nats": [summary.worst for summary in summaries],
-    }
-
-
-def _steps_to_match(run_curves: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """In the reference-weighted mean, what the baseline itself was trained for."""
-    main, target = run_curves[MAIN], run_curves[BASELINE]["reference_mean_nats"][-1]
-    return comparison.steps_to_match(main["steps"], main["reference_mean_nats"], target)
-
-
 def _summaries(
-    nats: Mapping[str, Mapping[str, float]], reference: Mapping[str, float], names: Sequence[str]
+    nats: Mapping[str, Mapping[int, Nats]], reference: Mapping[str, float], names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
+    """Means over seeds; the worst domain is that of the mean losses."""
     found = {
-        run: comparison.summarise({name: values[name] for name in names}, reference) for run, values in nats.items()
+        run: [_summarise(values, reference, names) for values in by_seed.values()] for run, by_seed in nats.items()
     }
+    means = {run: _summarise(mean_over_seeds(by_seed), reference, names) for run, by_seed in nats.items()}
     return {
-        "uniform_mean_nats": {run: summary.uniform_mean for run, summary in found.items()},
-        "reference_mean_nats": {run: summary.reference_mean for run, summary in found.items()},
-        "worst_nats": {run: summary.worst for run, summary in found.items()},
-        "worst_domain": {run: summary.worst_domain for run, summary in found.items()},
+        "uniform_mean_nats": {run: float(np.mean([s.uniform_mean for s in seeds])) for run, seeds in found.items()},
+        "reference_mean_nats": {run: float(np.mean([s.reference_mean for s in seeds])) for run, seeds in found.items()},
+        "worst_nats": {run: float(np.mean([s.worst for s in seeds])) for run, seeds in found.items()},
+        "worst_domain": {run: summary.worst_domain for run, summary in means.items()},
     }
+
+
+def _summarise(nats: Nats, reference: Mapping[str, float], names: Sequence[str]) -> comparison.Summaries:
+    return comparison.summarise({name: nats[name] for name in names}, reference)
 
 
 def _without(
-    floor: Sequence[str], nats: Mapping[str, Mapping[str, float]], reference: Mapping[str, float], names: Sequence[str]
+    floor: Sequence[str],
+    nats: Mapping[str, Mapping[int, Nats]],
+    reference: Mapping[str, float],
+    names: Sequence[str],
 ) -> dict[str, Any] | None:
     """The summaries without the domains that DoReMi sent to the floor: how much of the gain came from dropping them."""
     kept = [name for name in names if name not in floor]
@@ -197,20 +190,48 @@ def _without(
     return {"domains_at_floor": list(floor), **_summaries(nats, reference, kept)}
 
 
-def _describe(experiment: Experiment, item: Comparison) -> dict[str, Any]:
-    marker = files.read_marker(item.run.folder)
-    assert marker is not None
+def _describe(
+    experiment: Experiment, item: Comparison, nats: Mapping[int, Nats], reference: Mapping[str, float]
+) -> dict[str, Any]:
+    """The first seed's run, the time of all of them, and what differs from seed to seed."""
+    first = next(iter(item.runs.values()))
+    marker = _marker(first)
+    by_seed = {str(seed): _describe_seed(experiment, run, nats[seed], reference) for seed, run in item.runs.items()}
     return {
         "weights": item.weights_name,
-        "domain_weights": dict(item.run.sampling_weights),
-        "seed": item.run.seed,
+        "domain_weights": dict(first.sampling_weights),
+        "seed": first.seed,
+        "seeds": list(item.runs),
         "steps": marker["steps"],
         "num_parameters": marker["num_parameters"],
         "num_tokens": marker["num_tokens"],
-        "train_seconds": marker["train_seconds"],
+        "flops": training_flops(marker),
+        "train_seconds": round(sum(found["train_seconds"] for found in by_seed.values()), 3),
         "epochs": marker["epochs"],
-        "folder": str(item.run.folder.relative_to(experiment.directory.root)),
+        "folder": by_seed[str(first.seed)]["folder"],
+        "by_seed": by_seed,
     }
+
+
+def _describe_seed(
+    experiment: Experiment, run: TrainingRun, nats: Nats, reference: Mapping[str, float]
+) -> dict[str, Any]:
+    summary = comparison.summarise(nats, reference)
+    return {
+        "folder": str(run.folder.relative_to(experiment.directory.root)),
+        "train_seconds": _marker(run)["train_seconds"],
+        "nats": dict(nats),
+        "uniform_mean_nats": summary.uniform_mean,
+        "reference_mean_nats": summary.reference_mean,
+        "worst_nats": summary.worst,
+        "worst_domain": summary.worst_domain,
+    }
+
+
+def _marker(run: TrainingRun) -> dict[str, Any]:
+    marker = files.read_marker(run.folder)
+    assert marker is not None
+    return marker
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:
@@ -223,10 +244,6 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "recipe_digest": experiment.recipe.digest,
         "command": " ".join(["doremi", *sys.argv[1:]]),
     }
-
-
-def _difference(by_run: Mapping[str, float]) -> float:
-    return by_run[MAIN] - by_run[BASELINE]
 
 
 def _finite(value: float) -> float | None:

@@ -16,6 +16,8 @@ from doremi.recipe import Recipe
 # may change between calls: finished stages stay valid
 FREE_KEYS = (
     "weights.baselines",
+    "weights.seeds",
+    "evaluation.max_tokens_per_domain",
     "training.num_threads",
     "training.reading",
     "corpus.num_workers",

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY = "history.json"
 SEARCH = {"rounds", "max_rounds", "tolerance", "seeds"}  # of the recipe: what a single proxy does not depend on
+SCORED = {"max_tokens_per_domain", "batch_size"}  # of the evaluation: what a curve depends on
 BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
 
 
@@ -37,7 +38,7 @@ class TrainingRun:
     folder: Path
     model: ModelConfig
     training: TrainingConfig
-    evaluation: EvaluationConfig
+    evaluation: EvaluationConfig  # during training
     names: tuple[str, ...]  # the domains of the experiment, in the corpus' order
     sampling_weights: DomainWeights
     seed: int
@@ -55,7 +56,7 @@ class TrainingRun:
                 "corpus": corpus_digest,
                 "model": self.model.model_dump(mode="json"),
                 "training": training,
-                "evaluation": self.evaluation.model_dump(mode="json"),
+                "evaluation": self.evaluation.model_dump(mode="json", include=SCORED),
                 "names": self.names,
                 "sampling_weights": dict(self.sampling_weights),
                 "seed": self.seed,

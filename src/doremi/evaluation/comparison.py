@@ -1,4 +1,4 @@
-"""Runs side by side: the three summaries, steps to match the baseline, and a verdict that claims no more than was seen.
+"""Runs side by side: the three summaries, and the steps to match the baseline.
 
 Pure functions of numbers; nothing here imports torch.
 """
@@ -46,16 +46,3 @@ def steps_to_match(steps: Sequence[int], values: Sequence[float], target: float)
             before_step, before = steps[index - 1], values[index - 1]
             return before_step + (step - before_step) * (before - target) / (before - value)
     return None
-
-
-def verdict(
-    differences: Mapping[str, float], *, reference_mean_difference: float, uniform_mean_difference: float
-) -> str:
-    """One sentence on main minus baseline (nats per token; negative is better), for a single seed."""
-    better = sum(value < 0 for value in differences.values())
-    return (
-        f"Seed noise not measured: with one seed, main is lower than the baseline on {better} of {len(differences)} "
-        f"domains; main minus baseline is {reference_mean_difference:+.3f} nats per token in the reference-weighted "
-        f"mean and {uniform_mean_difference:+.3f} in the uniform mean. Whether that is more than chance, this run "
-        "cannot say."
-    )

@@ -8,15 +8,17 @@ and a last window that is shorter than the sequence length looks back as far as 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from doremi.errors import RunFailedError
+from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.training.models import float32_attention
 from doremi.training.token_loss import IGNORE_INDEX, target_nats
 
@@ -32,6 +34,7 @@ class Window(NamedTuple):
 
     inputs: np.ndarray  # int64[n], n <= sequence length
     targets: np.ndarray  # int64[m], m <= n: target i follows inputs[: n - m + i + 1]
+    document: int = 0  # of those of its domain that are scored
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class HeldOutSet:
 
     names: tuple[str, ...]
     windows: tuple[tuple[Window, ...], ...]  # by domain
+    documents: tuple[np.ndarray, ...]  # int64[n] by domain: which of the store's held-out documents are scored
     num_tokens: np.ndarray  # int64[k], tokens that are scored
     bytes_per_token: np.ndarray  # float64[k], of the whole held-out text; NaN where it is not known
 
@@ -57,27 +61,50 @@ def collect(
     store: TokenStore, names: Sequence[str], *, sequence_length: int, max_tokens_per_domain: int | None
 ) -> HeldOutSet:
     """The held-out documents of each domain, up to the cap."""
-    windows, bytes_per_token = [], []
+    windows, documents, bytes_per_token = [], [], []
     for name in names:
-        documents = _capped(list(store.documents(name, split="held_out")), max_tokens_per_domain)
+        scored = dict(_capped(list(store.documents(name, split="held_out")), max_tokens_per_domain))
         windows.append(
             tuple(
-                window
-                for document in documents
+                window._replace(document=position)
+                for position, document in enumerate(scored.values())
                 for window in rolling_windows(
                     document, sequence_length=sequence_length, prefix_token=store.eos_token_id
                 )
             )
         )
+        documents.append(np.array(list(scored), np.int64))
         num_scored = store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
         num_bytes = store.num_bytes(name, split="held_out")
         bytes_per_token.append(num_bytes / num_scored if num_bytes and num_scored else math.nan)
     return HeldOutSet(
         names=tuple(names),
         windows=tuple(windows),
+        documents=tuple(documents),
         num_tokens=np.array([sum(len(w.targets) for w in domain) for domain in windows], np.int64),
         bytes_per_token=np.array(bytes_per_token),
     )
+
+
+def document_losses(
+    model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int, description: str = "evaluate"
+) -> dict[str, DocumentLosses]:
+    """The losses of each held-out document, by domain, in the order of ``held_out.documents``; with a progress bar.
+
+    Raises:
+        RunFailedError: a domain's loss is not finite.
+    """
+    losses = {}
+    total = sum(map(len, held_out.windows))
+    with tqdm(desc=description, total=total, unit="window", disable=None, dynamic_ncols=True) as bar:
+        for name, windows, documents in zip(held_out.names, held_out.windows, held_out.documents, strict=True):
+            of_windows = _window_nats(model, windows, batch_size=batch_size, progress=bar.update)
+            which = np.array([window.document for window in windows], np.int64)
+            sizes = np.array([len(window.targets) for window in windows], np.int64)
+            num_tokens = np.bincount(which, weights=sizes, minlength=len(documents)).astype(np.int64)
+            losses[name] = DocumentLosses(np.bincount(which, weights=of_windows, minlength=len(documents)), num_tokens)
+            _check_finite(name, losses[name].nats.sum())
+    return losses
 
 
 def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int) -> np.ndarray:
@@ -91,14 +118,7 @@ def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: 
 
 def nats_sums(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int) -> np.ndarray:
     """float64[k]: the losses of each domain's held-out tokens added up, finite or not."""
-    device = next(model.parameters()).device
-    sums = np.zeros(len(held_out.names))
-    with _evaluating(model):
-        for domain, windows in enumerate(held_out.windows):
-            by_length = sorted(windows, key=lambda window: len(window.inputs))  # little padding in a batch
-            for start in range(0, len(by_length), batch_size):
-                sums[domain] += _sum_nats(model, by_length[start : start + batch_size], device)
-    return sums
+    return np.array([_window_nats(model, windows, batch_size=batch_size).sum() for windows in held_out.windows])
 
 
 def mean_nats(sums: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
@@ -109,8 +129,7 @@ def mean_nats(sums: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
     """
     means = sums / np.maximum(held_out.num_tokens, 1)
     for name, value in zip(held_out.names, means, strict=True):
-        if not math.isfinite(value):
-            raise RunFailedError(f"the held-out loss of domain {name!r} is {value}; the model has diverged")
+        _check_finite(name, value)
     return means
 
 
@@ -134,7 +153,26 @@ def bits_per_byte(nats: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
     return nats / math.log(2) / held_out.bytes_per_token
 
 
-def _sum_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch.device) -> float:
+def _window_nats(
+    model: torch.nn.Module,
+    windows: Sequence[Window],
+    *,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda num_windows: None,
+) -> np.ndarray:
+    """float64[number of windows]: the losses of the targets of each, added up."""
+    device = next(model.parameters()).device
+    nats = np.zeros(len(windows))
+    by_length = np.argsort([len(window.inputs) for window in windows], kind="stable")  # little padding in a batch
+    with _evaluating(model):
+        for start in range(0, len(windows), batch_size):
+            batch = by_length[start : start + batch_size]
+            nats[batch] = _batch_nats(model, [windows[index] for index in batch], device)
+            progress(len(batch))
+    return nats
+
+
+def _batch_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch.device) -> np.ndarray:
     # Padding on the right needs no attention mask: in a causal LM no scored position sees it.
     length = max(len(window.inputs) for window in windows)
     inputs = torch.zeros(len(windows), length, dtype=torch.int64)
@@ -144,17 +182,22 @@ def _sum_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch.d
         inputs[row, :size] = torch.from_numpy(window.inputs)
         targets[row, size - len(window.targets) : size] = torch.from_numpy(window.targets)
     nats = target_nats(model, {"input_ids": inputs.to(device)}, targets.to(device))
-    return float(nats.sum(dtype=torch.float64))
+    return nats.sum(dim=1, dtype=torch.float64).cpu().numpy()
 
 
-def _capped(documents: Sequence[np.ndarray], max_tokens: int | None) -> Iterator[np.ndarray]:
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise RunFailedError(f"the held-out loss of domain {name!r} is {value}; the model has diverged")
+
+
+def _capped(documents: Sequence[np.ndarray], max_tokens: int | None) -> Iterator[tuple[int, np.ndarray]]:
     """Documents from all over the domain (stored order follows the input files), the last one cut at the cap."""
     left = math.inf if max_tokens is None else max_tokens
     spread = np.argsort(np.arange(len(documents)) * _GOLDEN_RATIO % 1, kind="stable")
-    for index in spread:
+    for index in spread.tolist():
         if left <= 0:
             return
-        yield documents[index][: None if math.isinf(left) else int(left)]
+        yield index, documents[index][: None if math.isinf(left) else int(left)]
         left -= len(documents[index])
 
 

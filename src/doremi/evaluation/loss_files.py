@@ -1,0 +1,66 @@
+"""The losses of held-out documents on disk: one Parquet file a model, for these statistics and for others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.evaluation.paired_documents import DocumentLosses
+
+_KEY = b"doremi.key"
+_COLUMNS = ("domain", "document", "num_tokens", "nats")
+
+
+def write(path: Path, losses: Mapping[str, DocumentLosses], *, documents: Mapping[str, np.ndarray], key: str) -> None:
+    """Write columns domain, document (its place among the domain's held-out ones), num_tokens (scored) and nats (sum).
+
+    Args:
+        path: a ``.parquet`` file, written atomically.
+        losses: by domain.
+        documents: by domain, int64[n], the documents in the order of the losses.
+        key: of everything that the numbers depend on; `read` asks for it.
+    """
+    names = list(losses)
+    sizes = [len(losses[name].nats) for name in names]
+    domain = pa.DictionaryArray.from_arrays(pa.array(np.repeat(np.arange(len(names), dtype=np.int32), sizes)), names)
+    columns = [
+        domain,
+        *(
+            pa.array(np.concatenate([part[name] for name in names]))
+            for part in (
+                documents,
+                {name: losses[name].num_tokens for name in names},
+                {name: losses[name].nats for name in names},
+            )
+        ),
+    ]
+    table = pa.table(dict(zip(_COLUMNS, columns, strict=True))).replace_schema_metadata({_KEY: key.encode()})
+    with files.atomic_path(path) as beside:
+        pq.write_table(table, beside)
+
+
+def read(path: Path, names: Sequence[str], *, key: str) -> dict[str, DocumentLosses] | None:
+    """The losses that `write` put there under the same key, by domain; None: there are none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{path}: not a Parquet file of losses ({error}); delete it, and the model is scored again"
+        ) from None
+    if (table.schema.metadata or {}).get(_KEY) != key.encode():
+        return None
+    domain = np.array(table["domain"].to_pylist(), object)
+    nats, num_tokens = table["nats"].to_numpy(), table["num_tokens"].to_numpy()
+    return {name: DocumentLosses(nats[domain == name], num_tokens[domain == name]) for name in names}

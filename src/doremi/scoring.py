@@ -1,0 +1,62 @@
+"""Trained models to the losses of every held-out document, kept beside the model: scoring a large one takes a while."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.evaluation import loss_files, perplexity
+from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evaluation.perplexity import HeldOutSet
+from doremi.experiment import Experiment
+from doremi.runs import TrainingRun
+
+LOSSES = "held_out.parquet"
+
+
+def held_out_set(experiment: Experiment) -> HeldOutSet:
+    """What every final model is scored on."""
+    return perplexity.collect(
+        experiment.store,
+        experiment.names,
+        sequence_length=experiment.recipe.training.for_run("main").sequence_length,
+        max_tokens_per_domain=experiment.recipe.evaluation.max_tokens_per_domain,
+    )
+
+
+def score(experiment: Experiment, run: TrainingRun, held_out: HeldOutSet) -> dict[str, DocumentLosses]:
+    """The losses of a trained run by domain, from its folder where they are known.
+
+    Raises:
+        InputError: it is not trained yet.
+    """
+    marker = files.read_marker(run.folder)
+    if marker is None:
+        raise InputError(f"{run.name} is not trained yet ({run.folder}); `doremi run` trains what is missing")
+    evaluation = experiment.recipe.evaluation
+    length = experiment.recipe.training.for_run("main").sequence_length
+    key = files.digest_json([marker["digest"], held_out.names, evaluation.max_tokens_per_domain, length])
+    known = loss_files.read(run.folder / LOSSES, held_out.names, key=key)
+    return known or _score_anew(run, held_out, key=key, batch_size=evaluation.batch_size)
+
+
+def _score_anew(run: TrainingRun, held_out: HeldOutSet, *, key: str, batch_size: int) -> dict[str, DocumentLosses]:
+    description = f"evaluate {run.name}, seed {run.seed}"
+    losses = score_model(run.folder, held_out, batch_size=batch_size, description=description)
+    documents = dict(zip(held_out.names, held_out.documents, strict=True))
+    loss_files.write(run.folder / LOSSES, losses, documents=documents, key=key)
+    return losses
+
+
+def score_model(
+    folder: Path | str, held_out: HeldOutSet, *, batch_size: int, description: str
+) -> dict[str, DocumentLosses]:
+    """The losses of any causal LM that transformers loads, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    return perplexity.document_losses(model, held_out, batch_size=batch_size, description=description)
