@@ -30,16 +30,17 @@ def options(
         InputError: bounds of a domain that does not exist, or that no weights meet.
     """
     names = tuple(token_counts)
-    lower, upper = _by_domain(config.min_weight, names, 0.0), _by_domain(config.max_weight, names, 1.0)
+    lower = _by_domain("min_weight", config.min_weight, names, default=0.0)
+    upper = _by_domain("max_weight", config.max_weight, names, default=1.0)
     if config.max_main_epochs is not None:
-        caps = (config.max_main_epochs * tokens / main_tokens for tokens in token_counts.values())
+        caps = _shares(token_counts, max_epochs=config.max_main_epochs, main_tokens=main_tokens)
         upper = tuple(min(bound, cap) for bound, cap in zip(upper, caps, strict=True))
     found = GroupDROOptions(
         step_size_schedule=config.step_size_schedule,
         excess_ema=config.excess_ema,
         average_after=num_steps - max(round(config.tail_fraction * num_steps), 1),
         minimum=lower if any(lower) else None,
-        maximum=upper if min(upper) < 1 else None,
+        maximum=upper if upper != (1.0,) * len(names) else None,
         projection=config.projection,
         prior=tuple(prior.get(name, 0.0) for name in names) if prior else None,
         prior_pull=config.prior_pull,
@@ -48,9 +49,23 @@ def options(
     return found
 
 
-def _by_domain(bound: float | Mapping[str, float], names: tuple[str, ...], default: float) -> tuple[float, ...]:
+def _by_domain(
+    key: str, bound: float | Mapping[str, float], names: tuple[str, ...], *, default: float
+) -> tuple[float, ...]:
     if not isinstance(bound, Mapping):
         return (float(bound),) * len(names)
     if unknown := sorted(set(bound) - set(names)):
-        raise InputError(f"bounds on the weights: no such domain {unknown[0]!r}; there are {', '.join(names)}")
+        raise InputError(f"reweighting.{key}: no such domain: {unknown[0]!r}; there are {', '.join(map(repr, names))}")
     return tuple(float(bound.get(name, default)) for name in names)
+
+
+def _shares(token_counts: Mapping[str, int], *, max_epochs: float, main_tokens: int) -> tuple[float, ...]:
+    """The share of the main run that each domain fills in that many epochs, at most 1."""
+    total = sum(token_counts.values())
+    if max_epochs * total < main_tokens:
+        raise InputError(
+            f"reweighting.max_main_epochs is {max_epochs:g}, but the main run reads {main_tokens:,} tokens of "
+            f"{total:,}, {main_tokens / total:.4g} epochs on average; raise it to at least that, add data, or train the "
+            "main model for fewer steps"
+        )
+    return tuple(min(max_epochs * tokens / main_tokens, 1.0) for tokens in token_counts.values())

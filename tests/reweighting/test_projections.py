@@ -74,6 +74,30 @@ def test_by_hand():
     np.testing.assert_allclose(tight, np.full(3, 1 / 3), atol=1e-15)
 
 
+def test_a_weight_that_underflowed_to_0_stays_there_while_the_others_suffice():
+    weights, free = np.array([0.7, 0.3, 0.0]), np.zeros(3)
+    found = projections.kl(weights, lower=free, upper=np.array([0.6, 1.0, 1.0]))
+    np.testing.assert_allclose(found, [0.6, 0.4, 0], atol=1e-15)
+    raised = projections.kl(weights, lower=np.array([0, 0, 0.1]), upper=np.ones(3))
+    np.testing.assert_allclose(raised, [0.63, 0.27, 0.1], atol=1e-15)
+    needed = projections.kl(weights, lower=free, upper=np.array([0.6, 0.3, 0.5]))
+    np.testing.assert_allclose(needed, [0.6, 0.3, 0.1], atol=1e-15)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.floats(0, 300), min_size=2, max_size=40), st.floats(0.05, 1), st.floats(1e-9, 0.9))
+def test_weights_of_any_magnitude_sum_to_one(exponents, cap, floor):
+    """α with smoothing 0 spans hundreds of orders of magnitude."""
+    k = len(exponents)
+    weights = 10.0 ** -np.array(exponents)
+    lower, upper = np.full(k, floor / k), np.full(k, max(cap, 1 / k))
+    for project in (projections.kl, projections.euclidean):
+        found = project(weights / weights.sum(), lower=lower, upper=upper)
+        assert abs(found.sum() - 1) < 1e-12
+        assert (found >= lower - 1e-15).all()
+        assert (found <= upper + 1e-15).all()
+
+
 def test_impossible_bounds_are_refused():
     weights = np.full(3, 1 / 3)
     with pytest.raises(InputError, match=r"lower ones sum to 1\.2 and the upper ones to 3"):

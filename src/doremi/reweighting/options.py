@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import repeat
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -93,6 +94,12 @@ class GroupDROOptions:
             values = getattr(self, name)
             if values is not None and len(values) != len(names):
                 raise InputError(f"{name} has {len(values)} values for {len(names)} domains")
+        for name, lower, upper in zip(names, self.minimum or repeat(0.0), self.maximum or repeat(1.0), strict=False):
+            if not 0 <= lower <= upper <= 1:
+                raise InputError(
+                    f"the weight of {name!r} has a minimum of {lower:g} and a maximum of {upper:g}; they must be "
+                    "between 0 and 1, the minimum not above the maximum"
+                )
         self.bound(np.full(len(names), 1 / len(names)))
 
     def to_dict(self) -> dict[str, Any]:

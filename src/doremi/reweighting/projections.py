@@ -33,7 +33,7 @@ def kl(weights: np.ndarray, *, lower: np.ndarray, upper: np.ndarray) -> np.ndarr
     """The point of the set with the least KL(w ‖ weights) = Σ w_i log(w_i / weights_i); w = clip(weights · x).
 
     Args:
-        weights: float64[k], > 0.
+        weights: float64[k], >= 0; one of 0, to which the adversary's may underflow, counts as the least number above.
         lower: float64[k], >= 0.
         upper: float64[k], at least ``lower``.
 
@@ -41,6 +41,7 @@ def kl(weights: np.ndarray, *, lower: np.ndarray, upper: np.ndarray) -> np.ndarr
         InputError: no weights with these bounds sum to 1.
     """
     _check_bounds(lower, upper)
+    weights = np.maximum(weights, np.finfo(np.float64).tiny)
     return _solve(lambda x: weights * x, np.concatenate([lower / weights, upper / weights]), lower, upper)
 
 
