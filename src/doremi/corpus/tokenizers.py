@@ -76,8 +76,11 @@ class CorpusTokenizer:
 
     def count_bytes(self, ids: np.ndarray) -> int:
         """Bytes of UTF-8 that token ids int[n] stand for, EOS tokens not counted."""
-        text: str = self._backend.decode(ids[ids != self.entry.eos_token_id].tolist(), skip_special_tokens=False)
-        return len(text.encode())
+        return len(self.decode(ids[ids != self.entry.eos_token_id]).encode())
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of token ids int[n]; a character that is cut in two becomes U+FFFD."""
+        return self._backend.decode(ids.tolist(), skip_special_tokens=False)
 
     def save(self, folder: Path) -> None:
         """Write a folder that ``AutoTokenizer.from_pretrained`` opens."""
