@@ -79,12 +79,12 @@ def weights_setting(recipe: Recipe, store: TokenStore) -> Setting:
 
 
 def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
-    """The corpus, prepared by the first of several processes; the others open it once it is there."""
+    """The corpus, prepared and checked by the first of several processes; the others attach to it once it is there."""
     if launch.is_first():
         directory.claim(recipe)
         return prepare(recipe.corpus, directory.corpus)
     launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
-    return TokenStore.open(directory.corpus, packing=recipe.corpus.packing)
+    return TokenStore.attach(directory.corpus, packing=recipe.corpus.packing)
 
 
 # ---- checks ----

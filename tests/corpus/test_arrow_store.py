@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import datasets
@@ -273,10 +274,31 @@ class TestInARecipe:
         same_reading(referring, original)
         assert referring.digest == original.digest
         assert TokenStore.open(tmp_path / "out", packing="pad").packing == "pad"
-        assert verify(tmp_path / "out") == []
-        shard = next(original.path.glob("train/*/*.bin"))
-        shard.write_bytes(shard.read_bytes()[:-2] + b"\1\1")
-        assert [fault.path for fault in verify(tmp_path / "out")] == [shard]
+        assert verify(tmp_path / "out") == verify(original.path)
+        assert verify(tmp_path / "out").faults == []
+        shard, index = next(original.path.glob("train/*/*.bin")), next(original.path.glob("held_out/*/*.idx"))
+        shard.write_bytes(shard.read_bytes()[:-2])
+        index.unlink()
+        assert [fault.path for fault in verify(tmp_path / "out").faults] == [shard, index]
+        with pytest.raises(InputError, match=r"00000\.bin: \d+ bytes, the manifest says"):
+            TokenStore.open(tmp_path / "out")
+        with pytest.raises(InputError, match=r"00000\.bin: \d+ bytes, the manifest says"):
+            prepare(CorpusConfig(store=str(original.path)), tmp_path / "another")
+
+    def test_a_token_store_that_was_made_anew(self, write_jsonl, tmp_path, tokenizer_folder):
+        for text in ("one", "another"):
+            path = write_jsonl("a.jsonl", [{"text": f"{text} {number}"} for number in range(50)])
+            inputs = [{"path": str(path), "domain": "d"}]
+            config = CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)})
+            prepare(config, tmp_path / "store")
+            if text == "one":
+                prepare(CorpusConfig(store=str(tmp_path / "store")), tmp_path / "out")
+                shutil.rmtree(tmp_path / "store")
+        for open_store in (TokenStore.open, TokenStore.attach):
+            with pytest.raises(InputError, match=r"store: changed since .*out began to refer to it"):
+                open_store(tmp_path / "out")
+        [fault] = verify(tmp_path / "out").faults
+        assert "changed since" in fault.problem
 
     def test_packing_is_only_a_way_to_read(self, config, tmp_path):
         prepare(config, tmp_path / "out")
@@ -289,13 +311,20 @@ class TestInARecipe:
         save(tree, {"train/ArXiv/01": [[10, EOS, 11, 13]]})
         with pytest.raises(InputError, match=r"tree: changed since .*out began to refer to it \(digest"):
             TokenStore.open(tmp_path / "out")
-        [fault] = verify(tmp_path / "out")
+        [fault] = verify(tmp_path / "out").faults
         assert "changed since" in fault.problem
+
+    def test_verify_says_what_was_checked(self, config, tmp_path):
+        prepare(config, tmp_path / "out")
+        found = verify(tmp_path / "out")
+        assert found.faults == []
+        assert "every file is as it was written" not in found.assurance
+        assert "all 21 token ids are within the vocabulary. There are no digests" in found.assurance
 
     def test_ids_that_are_not_the_tokenizers_are_found_by_verify(self, tree, config, tmp_path):
         save(tree, {"train/ArXiv/02": [[1], [999]]})
         prepare(config, tmp_path / "out")
-        [fault] = verify(tmp_path / "out")
+        [fault] = verify(tmp_path / "out").faults
         assert (fault.path.parent.name, fault.problem) == ("02", "token ids outside the vocabulary")
 
     def test_other_settings_in_the_folder(self, config, tmp_path):

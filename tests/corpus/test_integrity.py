@@ -19,11 +19,18 @@ def folder(write_jsonl, tmp_path, tokenizer_folder):
 
 
 def faults(folder) -> list[str]:
-    return [str(fault).removeprefix(f"{folder}/") for fault in verify(folder)]
+    return [str(fault).removeprefix(f"{folder}/") for fault in verify(folder).faults]
 
 
 def test_intact(folder):
-    assert verify(folder) == []
+    found = verify(folder)
+    assert found.faults == []
+    paths = [path for path in folder.rglob("*") if path.suffix in (".bin", ".idx")]
+    megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    assert found.assurance == (
+        "every file is as it was written: the manifest, the tokenizer and 8 files of tokens and indices "
+        f"({megabytes:.1f} MB) have their digests"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])

@@ -24,7 +24,9 @@ def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenSto
     """
     assert config.store is not None
     target = Path(config.store).absolute()
-    if not _is_token_store(target):
+    if _is_token_store(target):
+        manifest.check(target)
+    else:
         if config.tokenizer.path is None:
             raise InputError(
                 f"corpus.store {config.store}: saved datasets do not say which tokenizer made their ids; set "
@@ -32,7 +34,7 @@ def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenSto
             )
         loaded = tokenizers.load(config.tokenizer.path, eos_token=config.tokenizer.eos_token)
         loaded.save(folder / TOKENIZER_FOLDER)
-    store = _open(target, folder, config.packing)
+    store = _attach(target, folder, config.packing)
     _check_both_sides(store)
     reference = {
         "format": manifest.IN_PLACE,
@@ -47,14 +49,14 @@ def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenSto
 
 
 def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | None) -> TokenStore:
-    """Open the store that ``reference``, the manifest of ``folder``, stands for.
+    """Attach to the store that ``reference``, the manifest of ``folder``, stands for.
 
     Raises:
         MissingFileError: it is not there any more.
         InputError: it is not the one that the reference was made for.
     """
     target = Path(reference["store"])
-    store = _open(target, folder, packing or reference["packing"])
+    store = _attach(target, folder, packing or reference["packing"])
     if store.manifest["digest"] != reference["digest"]:
         raise InputError(
             f"{target}: changed since {folder} began to refer to it (digest {store.manifest['digest']}, expected "
@@ -67,9 +69,9 @@ def _is_token_store(target: Path) -> bool:
     return (target / manifest.NAME).is_file()
 
 
-def _open(target: Path, folder: Path, packing: Packing) -> TokenStore:
+def _attach(target: Path, folder: Path, packing: Packing) -> TokenStore:
     if _is_token_store(target):
-        return TokenStore.open(target, packing=packing)
+        return TokenStore.attach(target, packing=packing)
     return open_arrow(target, tokenizer=folder / TOKENIZER_FOLDER, packing=packing)
 
 

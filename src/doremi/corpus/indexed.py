@@ -9,12 +9,14 @@ linked, nanotron read the pair as it is.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from doremi.errors import InputError
+from doremi.errors import InputError, MissingFileError
 
 MAGIC = b"MMIDIDX\x00\x00"
 _HEADER = struct.Struct("<9sQBQQ")
@@ -54,9 +56,10 @@ def read_lengths(path: Path, *, dtype: str) -> np.ndarray:
     """int32[n]: tokens of each document, EOS included.
 
     Raises:
-        InputError: not an index of this layout and dtype.
+        MissingFileError: there is no such file.
+        InputError: not an index of this layout and dtype, or one that was cut short.
     """
-    with path.open("rb") as file:
+    with _missing_reported(path), path.open("rb") as file:
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(MAGIC):
             raise InputError(f"{path}: not a Megatron index (it does not begin with MMIDIDX); prepare the corpus again")
@@ -66,7 +69,10 @@ def read_lengths(path: Path, *, dtype: str) -> np.ndarray:
                 f"{path}: index version {version} with dtype code {code}, expected version 1 with code "
                 f"{_CODES[dtype]} ({dtype}); prepare the corpus again"
             )
-        return np.fromfile(file, dtype="<i4", count=num_documents)
+        lengths = np.fromfile(file, dtype="<i4", count=num_documents)
+    if len(lengths) != num_documents:
+        raise InputError(f"{path}: {len(lengths)} of {num_documents} documents: cut short; prepare the corpus again")
+    return lengths
 
 
 def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -74,11 +80,23 @@ def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
 
     Not np.memmap: Python's map keeps a file descriptor for as long as it lives, of which a process often has 1,024.
     Arrow's lives on without one.
+
+    Raises:
+        MissingFileError: there is no such file.
     """
     import pyarrow as pa
 
-    with pa.memory_map(str(path)) as file:
+    with _missing_reported(path), pa.memory_map(str(path)) as file:
         return np.frombuffer(file.read_buffer(), dtype)
+
+
+@contextmanager
+def _missing_reported(path: Path) -> Iterator[None]:
+    """Files are opened when they are first read, and may be gone by then."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: a file of the corpus is missing; put it back, or prepare it again") from None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from doremi import files
-from doremi.corpus import indexed, manifest, tokenizers
+from doremi.corpus import manifest, tokenizers
 from doremi.corpus.arrow_store import ArrowStore
+from doremi.corpus.manifest import ExpectedFile
 from doremi.corpus.store import TOKENIZER_FOLDER, TokenStore
 from doremi.errors import InputError
 
@@ -25,10 +27,19 @@ class Fault(NamedTuple):
         return f"{self.path}: {self.problem}"
 
 
-def verify(path: str | Path) -> list[Fault]:
-    """Every missing, truncated or changed file of a store; none if all its bytes are what was written.
+@dataclass(frozen=True)
+class Verification:
+    """What rereading a store found."""
 
-    Of saved datasets that are read in place, every file with token ids outside the vocabulary.
+    faults: list[Fault]
+    assurance: str  # what was compared with what: all that can be said where there is no fault
+
+
+def verify(path: str | Path) -> Verification:
+    """Find every missing, truncated or changed file of a store: there is none if all its bytes are what was written.
+
+    Saved datasets that are read in place have no digests of their bytes. Of them it finds what `datasets` and the
+    folder that refers to them know (see ``assurance``), and every file with token ids outside the vocabulary.
 
     Reads everything once, at the speed of the disk.
 
@@ -39,21 +50,41 @@ def verify(path: str | Path) -> list[Fault]:
     folder = Path(path)
     content = manifest.read(folder)
     if content["format"] == manifest.IN_PLACE:
-        return _faults_elsewhere(folder)
+        return _verify_elsewhere(folder, content)
     if manifest.content_digest(content) != content.get("digest"):  # then it says nothing about the other files either
-        return [Fault(folder / manifest.NAME, "was changed: its digest is not that of its content")]
-    return [*_tokenizer_faults(folder, content), *_shard_faults(folder, content)]
+        return Verification([Fault(folder / manifest.NAME, "was changed: its digest is not that of its content")], "")
+    expected = list(manifest.expected_files(folder, content))
+    faults = [*_tokenizer_faults(folder, content), *_shard_faults(expected)]
+    megabytes = sum(file.num_bytes for file in expected) / 1e6
+    assurance = (
+        f"every file is as it was written: the manifest, the tokenizer and {len(expected):,} files of tokens and "
+        f"indices ({megabytes:,.1f} MB) have their digests"
+    )
+    return Verification(faults, assurance)
 
 
-def _faults_elsewhere(folder: Path) -> list[Fault]:
-    """Of the store that ``folder`` refers to. Saved datasets have no digests: their ids must be in the vocabulary."""
+def _verify_elsewhere(folder: Path, reference: Mapping[str, Any]) -> Verification:
+    """Of the store that ``folder`` refers to."""
+    target = Path(reference["store"])
+    found = verify(target) if (target / manifest.NAME).is_file() else Verification([], "")
+    if found.faults:
+        return found
     try:
-        store = TokenStore.open(folder)
+        store = TokenStore.attach(folder)
     except InputError as error:
-        return [Fault(folder / manifest.NAME, str(error))]
-    if not isinstance(store, ArrowStore):
-        return verify(store.path)
-    return [Fault(path, "token ids outside the vocabulary") for path in store.files_with_foreign_ids()]
+        return Verification([Fault(folder / manifest.NAME, str(error))], "")
+    return _verify_saved_datasets(store) if isinstance(store, ArrowStore) else found
+
+
+def _verify_saved_datasets(store: ArrowStore) -> Verification:
+    faults = [Fault(path, "token ids outside the vocabulary") for path in store.files_with_foreign_ids()]
+    num_tokens = sum(store.num_tokens(name, split=split) for name in store.names for split in manifest.SPLITS)
+    assurance = (
+        f"no fault found in the saved datasets of {store.path}: domains, numbers of rows and tokens, and the "
+        f"fingerprints that datasets wrote are those of the start; all {num_tokens:,} token ids are within the "
+        "vocabulary. There are no digests of their bytes: an id that became another of the vocabulary goes unnoticed"
+    )
+    return Verification(faults, assurance)
 
 
 def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
@@ -67,29 +98,22 @@ def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
         yield Fault(path, f"another tokenizer (digest {digest}, the manifest says {content['tokenizer']['digest']})")
 
 
-def _shard_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
-    expected = list(_expected_files(folder, content))
-    total = sum(size for _, size, _ in expected)
+def _shard_faults(expected: list[ExpectedFile]) -> Iterator[Fault]:
+    total = sum(file.num_bytes for file in expected)
     with tqdm(total=total, desc="verify", unit="B", unit_scale=True, leave=False, disable=None) as progress:
-        for path, size, digest in expected:
-            problem = _problem(path, size, digest)
+        for file in expected:
+            problem = _problem(file)
             if problem is not None:
-                yield Fault(path, problem)
-            progress.update(size)
+                yield Fault(file.path, problem)
+            progress.update(file.num_bytes)
 
 
-def _expected_files(folder: Path, content: dict[str, Any]) -> Iterator[tuple[Path, int, str]]:
-    """(path, bytes, digest) of every file of tokens and every index."""
-    itemsize = indexed.little_endian(content["dtype"]).itemsize
-    for shards in manifest.entries(content).values():
-        for shard in shards:
-            yield folder / f"{shard.file}.bin", shard.tokens * itemsize, shard.bin_digest
-            yield folder / f"{shard.file}.idx", indexed.index_size(shard.documents), shard.idx_digest
-
-
-def _problem(path: Path, size: int, digest: str) -> str | None:
-    if not path.is_file():
+def _problem(file: ExpectedFile) -> str | None:
+    if not file.path.is_file():
         return "missing"
-    if path.stat().st_size != size:
-        return f"{path.stat().st_size} bytes, the manifest says {size}"
-    return None if files.digest_file(path) == digest else "its content changed: the digest is not the manifest's"
+    size = file.path.stat().st_size
+    if size != file.num_bytes:
+        return f"{size} bytes, the manifest says {file.num_bytes}"
+    if files.digest_file(file.path) != file.digest:
+        return "its content changed: the digest is not the manifest's"
+    return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from doremi import files
+from doremi.corpus import indexed
 from doremi.errors import InputError, MissingFileError
 
 NAME = "manifest.json"
@@ -77,19 +78,6 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
     return files.digest_json({key: manifest.get(key) for key in parts})
 
 
-def check_digest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest that is not as it was written.
-
-    Raises:
-        InputError: its digest is not that of its content.
-    """
-    if content_digest(manifest) != manifest.get("digest"):
-        raise InputError(
-            f"{folder / NAME}: was changed after it was written: its digest is not that of its content; restore it, or "
-            "prepare the corpus again in an empty folder"
-        )
-
-
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the token store in ``folder``, or what refers to a store elsewhere (format `IN_PLACE`).
 
@@ -120,3 +108,60 @@ def shard_entries(domain: dict[str, Any], split: Split) -> list[ShardEntry]:
 def entries(manifest: Mapping[str, Any]) -> dict[tuple[str, Split], list[ShardEntry]]:
     """The shards of every domain and split."""
     return {(domain["name"], split): shard_entries(domain, split) for domain in manifest["domains"] for split in SPLITS}
+
+
+class ExpectedFile(NamedTuple):
+    """A file of tokens or an index, as the manifest says it is."""
+
+    path: Path
+    num_bytes: int
+    digest: str
+
+
+def expected_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[ExpectedFile]:
+    """Every file of tokens and every index that ``manifest``, that of ``folder``, lists."""
+    itemsize = indexed.little_endian(manifest["dtype"]).itemsize
+    for shards in entries(manifest).values():
+        for shard in shards:
+            path = folder / shard.file
+            yield ExpectedFile(path.with_name(f"{path.name}.bin"), shard.tokens * itemsize, shard.bin_digest)
+            yield ExpectedFile(
+                path.with_name(f"{path.name}.idx"), indexed.index_size(shard.documents), shard.idx_digest
+            )
+
+
+def check(folder: Path) -> None:
+    """Refuse a store that is not as it was written, as far as that shows without reading it: O(shards).
+
+    Looks at the digest of the manifest and at the size of every file; where ``folder`` refers to a token store
+    elsewhere, at those. Saved datasets have neither: opening them finds out what can be found out.
+
+    Raises:
+        MissingFileError: no store there, or one of its files is missing.
+        InputError: a manifest of another format or that was changed, or a file whose size is not the manifest's.
+    """
+    content = read(folder)
+    if content["format"] == IN_PLACE:
+        target = Path(content["store"])
+        if (target / NAME).is_file():
+            check(target)
+        return
+    if content_digest(content) != content.get("digest"):
+        raise InputError(
+            f"{folder / NAME}: was changed after it was written: its digest is not that of its content; restore it, or "
+            "prepare the corpus again in an empty folder"
+        )
+    for file in expected_files(folder, content):
+        _check_size(file)
+
+
+def _check_size(file: ExpectedFile) -> None:
+    try:
+        size = file.path.stat().st_size
+    except FileNotFoundError:
+        raise MissingFileError(f"{file.path}: a shard of the corpus is missing; prepare the corpus again") from None
+    if size != file.num_bytes:
+        raise InputError(
+            f"{file.path}: {size} bytes, the manifest says {file.num_bytes}: the shard was cut short or changed; "
+            "prepare the corpus again in an empty folder"
+        )

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from doremi import files
-from doremi.corpus import indexed, manifest
+from doremi.corpus import manifest
 from doremi.corpus.indexed import IndexedShard
 from doremi.corpus.manifest import ShardEntry, Split
 from doremi.corpus.packing import Packing, RowTable, packed_rows, padded_rows
 from doremi.corpus.sharded_tokens import MapLimit, Shard, ShardedTokens
-from doremi.errors import InputError, MissingFileError
+from doremi.errors import InputError
 
 TOKENIZER_FOLDER = "tokenizer"
 
@@ -28,7 +28,7 @@ class Rows(NamedTuple):
 
 
 class TokenStore:
-    """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which open it anew.
+    """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which attach to it.
 
     Holds no file open, and at most 32,768 memory maps, however many shards there are.
     """
@@ -51,7 +51,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: str | Path, *, packing: Packing | None = None) -> TokenStore:
-        """Open a finished store; O(shards), reads the manifest and the file sizes, none of the tokens.
+        """Open a finished store and check that it is as it was written (`manifest.check`): O(shards), reads no token.
 
         Args:
             path: the folder that `prepare` wrote, or one that refers to a store elsewhere (``corpus.store``).
@@ -61,20 +61,30 @@ class TokenStore:
             MissingFileError: no store there, or one of its files is missing.
             InputError: a manifest of another format or that was changed, or a shard whose size is not the manifest's.
         """
+        manifest.check(Path(path))
+        return cls.attach(path, packing=packing)
+
+    @classmethod
+    def attach(cls, path: str | Path, *, packing: Packing | None = None) -> TokenStore:
+        """Open a store that another process of the same job has opened and so checked: reads the manifest alone.
+
+        Asking for the size of every file in every process would be a million questions to the storage of a large job.
+
+        Raises:
+            MissingFileError: no store there.
+            InputError: a manifest of another format, or of a store elsewhere that is another one now.
+        """
         path = Path(path)
         content = manifest.read(path)
         if content["format"] == manifest.IN_PLACE:
             from doremi.corpus import in_place  # which opens stores itself
 
             return in_place.follow(content, path, packing=packing)
-        manifest.check_digest(path, content)
         shards = {
             key: [IndexedShard(path / entry.file, content["dtype"], entry.tokens) for entry in entries]
             for key, entries in manifest.entries(content).items()
         }
-        store = cls(path, content, packing or content.get("packing", "pack"), shards)
-        store._check_sizes()
-        return store
+        return cls(path, content, packing or content.get("packing", "pack"), shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.packing)
@@ -165,24 +175,6 @@ class TokenStore:
         known = ", ".join(map(repr, self.names))
         return InputError(f"{self.path}: no domain {name!r} ({split}) in the corpus; it has {known}")
 
-    def _check_sizes(self) -> None:
-        itemsize = indexed.little_endian(self.dtype).itemsize
-        for shard in (shard for shards in self._shards.values() for shard in shards):
-            _check_size(self.path / f"{shard.file}.bin", shard.tokens * itemsize)
-            _check_size(self.path / f"{shard.file}.idx", indexed.index_size(shard.documents))
-
 
 def _reopen(path: Path, packing: Packing) -> TokenStore:
-    return TokenStore.open(path, packing=packing)
-
-
-def _check_size(path: Path, expected: int) -> None:
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: a shard of the corpus is missing; prepare the corpus again") from None
-    if size != expected:
-        raise InputError(
-            f"{path}: {size} bytes, the manifest says {expected}: the shard was cut short or changed; "
-            "prepare the corpus again in an empty folder"
-        )
+    return TokenStore.attach(path, packing=packing)
