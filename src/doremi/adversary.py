@@ -65,7 +65,7 @@ def _shares(token_counts: Mapping[str, int], *, max_epochs: float, main_tokens: 
     if max_epochs * total < main_tokens:
         raise InputError(
             f"reweighting.max_main_epochs is {max_epochs:g}, but the main run reads {main_tokens:,} tokens of "
-            f"{total:,}, {main_tokens / total:.4g} epochs on average; raise it to at least that, add data, or train the "
-            "main model for fewer steps"
+            f"{total:,}, {main_tokens / total:.4g} epochs on average; raise it to at least that, add data, or train "
+            "the main model for fewer steps"
         )
     return tuple(min(max_epochs * tokens / main_tokens, 1.0) for tokens in token_counts.values())

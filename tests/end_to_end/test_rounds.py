@@ -144,7 +144,7 @@ def test_bounds_reach_the_adversary(tmp_path, two_rounds):
     ("settings", "message"),
     [
         ("reweighting.rounds=0", "reweighting.rounds"),
-        ("reweighting.max_weight={wiki: 0.5}", "bounds on the weights: no such domain 'wiki'"),
+        ("reweighting.max_weight={wiki: 0.5}", "reweighting.max_weight: no such domain: 'wiki'"),
         ("reweighting.max_weight=0.2", "no weights between them sum to 1"),
         ("reweighting.prior_pull=0.1", "reweighting.prior and reweighting.prior_pull go together"),
         ("models.proxy={path: x, init: trained}", "init: trained is for the reference"),
