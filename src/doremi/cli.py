@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, console, files, launch
 from doremi.cli_corpus import add_corpus
+from doremi.cli_perplexity import add_perplexity
 from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stages(verbs)
     _add_loader(verbs)
     _add_report(verbs)
+    add_perplexity(verbs)
     add_weights(verbs)
     add_corpus(verbs)
     return parser

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from doremi import files
 from doremi.errors import InputError
-from doremi.evaluation import loss_files, perplexity
+from doremi.evaluation import checkpoints, loss_files, perplexity
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
 from doremi.experiment import Experiment
@@ -43,20 +41,9 @@ def score(experiment: Experiment, run: TrainingRun, held_out: HeldOutSet) -> dic
 
 def _score_anew(run: TrainingRun, held_out: HeldOutSet, *, key: str, batch_size: int) -> dict[str, DocumentLosses]:
     description = f"evaluate {run.name}, seed {run.seed}"
-    losses = score_model(run.folder, held_out, batch_size=batch_size, description=description)
+    losses = perplexity.document_losses(
+        checkpoints.load_model(run.folder), held_out, batch_size=batch_size, description=description
+    )
     documents = dict(zip(held_out.names, held_out.documents, strict=True))
     loss_files.write(run.folder / LOSSES, losses, documents=documents, key=key)
     return losses
-
-
-def score_model(
-    folder: Path | str, held_out: HeldOutSet, *, batch_size: int, description: str
-) -> dict[str, DocumentLosses]:
-    """The losses of any causal LM that transformers loads, in float32."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    if torch.cuda.is_available():
-        model = model.to("cuda")
-    return perplexity.document_losses(model, held_out, batch_size=batch_size, description=description)

@@ -56,9 +56,7 @@ def read(path: Path, names: Sequence[str], *, key: str) -> dict[str, DocumentLos
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path}: not a Parquet file of losses ({error}); delete it, and the model is scored again"
-        ) from None
+        raise InputError(f"{path}: damaged ({error}); delete it, and the model is scored again") from None
     if (table.schema.metadata or {}).get(_KEY) != key.encode():
         return None
     domain = np.array(table["domain"].to_pylist(), object)

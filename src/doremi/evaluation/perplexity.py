@@ -8,7 +8,7 @@ and a last window that is shorter than the sequence length looks back as far as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -61,28 +61,58 @@ def collect(
     store: TokenStore, names: Sequence[str], *, sequence_length: int, max_tokens_per_domain: int | None
 ) -> HeldOutSet:
     """The held-out documents of each domain, up to the cap."""
-    windows, documents, bytes_per_token = [], [], []
+    bytes_per_token = []
     for name in names:
-        scored = dict(_capped(list(store.documents(name, split="held_out")), max_tokens_per_domain))
-        windows.append(
-            tuple(
-                window._replace(document=position)
-                for position, document in enumerate(scored.values())
-                for window in rolling_windows(
-                    document, sequence_length=sequence_length, prefix_token=store.eos_token_id
-                )
-            )
-        )
-        documents.append(np.array(list(scored), np.int64))
         num_scored = store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
         num_bytes = store.num_bytes(name, split="held_out")
         bytes_per_token.append(num_bytes / num_scored if num_bytes and num_scored else math.nan)
-    return HeldOutSet(
-        names=tuple(names),
-        windows=tuple(windows),
-        documents=tuple(documents),
-        num_tokens=np.array([sum(len(w.targets) for w in domain) for domain in windows], np.int64),
+    return in_windows(
+        {name: capped_documents(store, name, max_tokens_per_domain) for name in names},
+        sequence_length=sequence_length,
+        prefix_token=store.eos_token_id,
         bytes_per_token=np.array(bytes_per_token),
+    )
+
+
+def capped_documents(store: TokenStore, name: str, max_tokens: int | None) -> dict[int, np.ndarray]:
+    """Held-out documents (int[n], without their EOS) by their place in the store, the last one cut at the cap.
+
+    They are from all over the domain, since stored order follows the input files.
+    """
+    documents = list(store.documents(name, split="held_out"))
+    left = math.inf if max_tokens is None else max_tokens
+    spread = np.argsort(np.arange(len(documents)) * _GOLDEN_RATIO % 1, kind="stable")
+    found: dict[int, np.ndarray] = {}
+    for index in spread.tolist():
+        if left <= 0:
+            break
+        found[index] = documents[index][: None if math.isinf(left) else int(left)]
+        left -= len(documents[index])
+    return found
+
+
+def in_windows(
+    documents: Mapping[str, Mapping[int, np.ndarray]],
+    *,
+    sequence_length: int,
+    prefix_token: int,
+    bytes_per_token: np.ndarray,
+) -> HeldOutSet:
+    """Documents by domain and place, int[n] each, cut into windows; ``bytes_per_token`` float64[k]."""
+    windows = [
+        tuple(
+            window._replace(document=position)
+            for position, document in enumerate(of_domain.values())
+            for window in rolling_windows(document, sequence_length=sequence_length, prefix_token=prefix_token)
+        )
+        for of_domain in documents.values()
+    ]
+    return HeldOutSet(
+        names=tuple(documents),
+        windows=tuple(windows),
+        documents=tuple(np.array(list(of_domain), np.int64) for of_domain in documents.values()),
+        num_tokens=np.array([sum(len(w.targets) for w in domain) for domain in windows], np.int64),
+        bytes_per_token=bytes_per_token,
     )
 
 
@@ -188,17 +218,6 @@ def _batch_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch
 def _check_finite(name: str, value: float) -> None:
     if not math.isfinite(value):
         raise RunFailedError(f"the held-out loss of domain {name!r} is {value}; the model has diverged")
-
-
-def _capped(documents: Sequence[np.ndarray], max_tokens: int | None) -> Iterator[tuple[int, np.ndarray]]:
-    """Documents from all over the domain (stored order follows the input files), the last one cut at the cap."""
-    left = math.inf if max_tokens is None else max_tokens
-    spread = np.argsort(np.arange(len(documents)) * _GOLDEN_RATIO % 1, kind="stable")
-    for index in spread.tolist():
-        if left <= 0:
-            return
-        yield index, documents[index][: None if math.isinf(left) else int(left)]
-        left -= len(documents[index])
 
 
 @contextmanager

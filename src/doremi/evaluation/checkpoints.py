@@ -1,0 +1,168 @@
+"""Any causal LM that transformers loads on the held-out text of a corpus, whatever its tokenizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from doremi.corpus import tokenizers
+from doremi.errors import InputError
+from doremi.evaluation import perplexity
+from doremi.evaluation.comparison import summarise
+from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evaluation.perplexity import HeldOutSet
+
+if TYPE_CHECKING:
+    from doremi.corpus import TokenStore
+
+MAX_DEFAULT_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class CheckpointLosses:
+    """One model on held-out text; losses are per token of its own tokenizer, bits per byte compare across them."""
+
+    model: str
+    own_tokenizer: bool  # whether it is another one than the corpus'
+    sequence_length: int
+    num_tokens: dict[str, int]
+    nats: dict[str, float]
+    bits_per_byte: dict[str, float | None]  # None: the bytes are not known
+    documents: dict[str, DocumentLosses]
+
+    def to_dict(self, reference_weights: Mapping[str, float]) -> dict[str, Any]:
+        """As JSON: every domain, and the three summaries of nats per token."""
+        summary = summarise(self.nats, reference_weights)
+        return {
+            "model": self.model,
+            "own_tokenizer": self.own_tokenizer,
+            "sequence_length": self.sequence_length,
+            "domains": {
+                name: {
+                    "num_tokens": self.num_tokens[name],
+                    "num_documents": len(self.documents[name].nats),
+                    "nats": nats,
+                    "bits_per_byte": self.bits_per_byte[name],
+                    "perplexity": math.exp(nats),
+                }
+                for name, nats in self.nats.items()
+            },
+            "uniform_mean_nats": summary.uniform_mean,
+            "reference_mean_nats": summary.reference_mean,
+            "worst_nats": summary.worst,
+            "worst_domain": summary.worst_domain,
+        }
+
+
+def evaluate(
+    model: str,
+    store: TokenStore,
+    *,
+    sequence_length: int | None = None,
+    max_tokens_per_domain: int | None = None,
+    batch_size: int = 64,
+) -> CheckpointLosses:
+    """The losses of a model on a corpus' held-out documents, in float32; with a progress bar.
+
+    A model with another tokenizer than the corpus' gets the same text, decoded and tokenised anew.
+
+    Args:
+        model: folder, or hub id.
+        store: the corpus; domains without held-out text are left out.
+        sequence_length: of the windows; default: the model's longest, at most 1,024.
+        max_tokens_per_domain: cap in tokens of the corpus, the same text for every model; default: all of it.
+        batch_size: windows per forward pass; the result does not depend on it.
+
+    Raises:
+        InputError: there is no such model or tokenizer, the sequences are too long for it, or nothing is held out.
+        RunFailedError: a loss is not finite.
+    """
+    loaded = load_model(model)
+    length = _length(loaded, model, sequence_length)
+    names = [name for name in store.names if _num_scored(store, name) > 0]
+    if not names:
+        raise InputError(f"{store.path}: no held-out text; prepare the corpus with corpus.held_out_fraction above 0")
+    tokenizer = tokenizers.load(model)
+    other = tokenizer.entry.digest != store.tokenizer_digest
+    if other:
+        held_out = _tokenised_anew(store, names, model, tokenizer, length=length, cap=max_tokens_per_domain)
+    else:
+        held_out = perplexity.collect(store, names, sequence_length=length, max_tokens_per_domain=max_tokens_per_domain)
+    losses = perplexity.document_losses(loaded, held_out, batch_size=batch_size, description=f"evaluate {model}")
+    nats = {name: float(found.nats.sum() / found.num_tokens.sum()) for name, found in losses.items()}
+    bits = perplexity.bits_per_byte(np.array(list(nats.values())), held_out)
+    return CheckpointLosses(
+        model=model,
+        own_tokenizer=other,
+        sequence_length=length,
+        num_tokens=dict(zip(names, held_out.num_tokens.tolist(), strict=True)),
+        nats=nats,
+        bits_per_byte={name: _finite(value) for name, value in zip(names, bits.tolist(), strict=True)},
+        documents=losses,
+    )
+
+
+def load_model(model: str | Path) -> PreTrainedModel:
+    """A causal LM in float32, on the GPU where there is one.
+
+    Raises:
+        InputError: there is none at the path, or it cannot be loaded.
+    """
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{model}: not a causal LM that transformers loads: {str(error).splitlines()[0]}") from None
+    return loaded.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _length(loaded: PreTrainedModel, model: str, asked: int | None) -> int:
+    longest = getattr(loaded.config, "max_position_embeddings", None)
+    if asked is not None and longest is not None and asked > longest:
+        raise InputError(f"{model}: sequences of {asked} tokens, the model takes at most {longest}")
+    return asked or min(longest or MAX_DEFAULT_LENGTH, MAX_DEFAULT_LENGTH)
+
+
+def _num_scored(store: TokenStore, name: str) -> int:
+    return store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
+
+
+def _tokenised_anew(
+    store: TokenStore,
+    names: list[str],
+    model: str,
+    tokenizer: tokenizers.CorpusTokenizer,
+    *,
+    length: int,
+    cap: int | None,
+) -> HeldOutSet:
+    corpus_tokenizer = tokenizers.load(str(store.tokenizer_path))
+    documents, bytes_per_token = {}, []
+    for name in names:
+        tokens = perplexity.capped_documents(store, name, cap)
+        texts = [corpus_tokenizer.decode(document) for document in tokens.values()]
+        ids = tokenizer.encode(texts)
+        documents[name] = dict(zip(tokens, ids.split(), strict=True))
+        bytes_per_token.append(sum(len(text.encode()) for text in texts) / max(len(ids.flat), 1))
+    return perplexity.in_windows(
+        documents,
+        sequence_length=length,
+        prefix_token=_prefix_token(model, tokenizer),
+        bytes_per_token=np.array(bytes_per_token),
+    )
+
+
+def _prefix_token(model: str, tokenizer: tokenizers.CorpusTokenizer) -> int:
+    """What stands before a document, as in lm-evaluation-harness: BOS, or EOS where there is none."""
+    begin = AutoTokenizer.from_pretrained(model).bos_token_id
+    return tokenizer.entry.eos_token_id if begin is None else begin
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

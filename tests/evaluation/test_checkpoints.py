@@ -1,0 +1,141 @@
+"""Any causal LM on a corpus: its own tokenizer or the corpus', the same text either way."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from doremi import files
+from doremi.corpus import TokenStore, prepare, tokenizers
+from doremi.errors import InputError
+from doremi.evaluation import checkpoints, perplexity
+from doremi.recipe import CorpusConfig
+from tests.end_to_end.conftest import doremi
+
+TEXTS = {
+    "prose": ["Grüße aus dem Garten — 庭から.", "the river walked slowly home", "a stone in the evening light"],
+    "code": ["def f(x):\n    return x + 1\n", "for i in range(10): print(i)", "while True:\n\tpass"],
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    for part in ("train", "held"):
+        with (folder / f"{part}.jsonl").open("w") as file:
+            for name, texts in TEXTS.items():
+                for text in texts:
+                    file.write(json.dumps({"text": f"{text} ({part})", "domain": name}) + "\n")
+    config = CorpusConfig.model_validate(
+        {
+            "inputs": [{"path": str(folder / "train.jsonl"), "domain_field": "domain"}],
+            "held_out_inputs": [{"path": str(folder / "held.jsonl"), "domain_field": "domain"}],
+            "tokenizer": {"vocab_size": 280},
+        }
+    )
+    return prepare(config, folder / "store")
+
+
+def save_model(folder, tokenizer, *, seed=0):
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+        vocab_size=tokenizer.entry.vocab_size, max_position_embeddings=32, bos_token_id=None,
+        eos_token_id=tokenizer.entry.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def same_tokenizer(store, tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("same"), tokenizers.load(str(store.tokenizer_path)))
+
+
+@pytest.fixture(scope="module")
+def other_tokenizer(tmp_path_factory):
+    texts = [text for of_domain in TEXTS.values() for text in of_domain]
+    return save_model(tmp_path_factory.mktemp("other"), tokenizers.train(texts, vocab_size=330))
+
+
+def direct_nats(model_folder, text):
+    """Losses of one text in one window: EOS, then the text."""
+    tokenizer = tokenizers.load(model_folder)
+    model = LlamaForCausalLM.from_pretrained(model_folder)
+    ids = [tokenizer.entry.eos_token_id, *tokenizer.encode([text]).flat.tolist()]
+    with torch.no_grad():
+        log_probabilities = torch.log_softmax(model(torch.tensor([ids[:-1]])).logits[0].double(), -1)
+    return -float(log_probabilities[torch.arange(len(ids) - 1), torch.tensor(ids[1:])].sum()), len(ids) - 1
+
+
+def test_the_corpus_tokenizer_gives_the_numbers_of_the_runs(store, same_tokenizer):
+    found = checkpoints.evaluate(same_tokenizer, store)
+    held_out = perplexity.collect(store, store.names, sequence_length=32, max_tokens_per_domain=None)
+    model = LlamaForCausalLM.from_pretrained(same_tokenizer)
+    expected = perplexity.nats_per_token(model, held_out, batch_size=4)
+    assert not found.own_tokenizer
+    assert found.sequence_length == 32  # the model's longest
+    np.testing.assert_allclose(list(found.nats.values()), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_another_tokenizer_gets_the_same_text(store, other_tokenizer, batch_size):
+    found = checkpoints.evaluate(other_tokenizer, store, batch_size=batch_size)
+    assert found.own_tokenizer
+    for name, texts in TEXTS.items():
+        sums = [direct_nats(other_tokenizer, f"{text} (held)") for text in texts]
+        nats, tokens = (math.fsum(part) for part in zip(*sums, strict=True))
+        num_bytes = sum(len(f"{text} (held)".encode()) for text in texts)
+        assert found.num_tokens[name] == tokens
+        assert found.nats[name] == pytest.approx(nats / tokens, abs=1e-6)
+        assert found.bits_per_byte[name] == pytest.approx(nats / math.log(2) / num_bytes, abs=1e-6)
+        assert sorted(found.documents[name].nats) == pytest.approx(sorted(s for s, _ in sums), abs=1e-5)
+
+
+def test_the_cap_is_in_tokens_of_the_corpus_for_every_model(store, same_tokenizer, other_tokenizer):
+    same = checkpoints.evaluate(same_tokenizer, store, max_tokens_per_domain=9)
+    other = checkpoints.evaluate(other_tokenizer, store, max_tokens_per_domain=9)
+    assert set(same.num_tokens.values()) == {9}
+    corpus_tokenizer = tokenizers.load(str(store.tokenizer_path))
+    for name in store.names:
+        scored = perplexity.capped_documents(store, name, 9)
+        text = "".join(corpus_tokenizer.decode(document) for document in scored.values())
+        own = tokenizers.load(other_tokenizer)
+        assert other.num_tokens[name] == len(own.encode([text]).flat)
+
+
+def test_the_command_prints_and_writes_the_same_numbers(store, same_tokenizer, other_tokenizer, tmp_path):
+    code, stdout, stderr = doremi(
+        "perplexity", same_tokenizer, other_tokenizer, "--corpus", store.path, "--json", tmp_path / "out.json"
+    )
+    assert code == 0, stderr
+    first, second = files.read_json(tmp_path / "out.json")["models"]
+    assert (first["own_tokenizer"], second["own_tokenizer"]) == (False, True)
+    code_nats = first["domains"]["code"]["nats"]
+    assert f"{code_nats:.3f}" in stdout
+    assert first["domains"]["code"]["perplexity"] == pytest.approx(math.exp(code_nats))
+    tokens = {name: store.num_tokens(name) for name in store.names}
+    mean = sum(first["domains"][name]["nats"] * tokens[name] for name in tokens) / sum(tokens.values())
+    assert first["reference_mean_nats"] == pytest.approx(mean)
+    assert f"reference-weighted mean {mean:.3f}" in " ".join(stdout.split())
+
+
+def test_what_cannot_be_evaluated_is_named(store, same_tokenizer, tmp_path):
+    with pytest.raises(InputError, match="sequences of 64 tokens, the model takes at most 32"):
+        checkpoints.evaluate(same_tokenizer, store, sequence_length=64)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: not a causal LM that transformers loads"):
+        checkpoints.evaluate(str(tmp_path / "empty"), store)
+
+
+def test_a_corpus_with_nothing_held_out_is_refused(same_tokenizer, store, monkeypatch):
+    monkeypatch.setattr(TokenStore, "num_tokens", lambda self, name, split="train": 0)
+    monkeypatch.setattr(TokenStore, "num_documents", lambda self, name, split="train": 0)
+    with pytest.raises(InputError, match="no held-out text"):
+        checkpoints.evaluate(same_tokenizer, store)
