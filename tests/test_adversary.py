@@ -37,6 +37,7 @@ def test_a_number_of_epochs_is_a_bound_on_the_share_of_the_main_run():
     both = options(max_main_epochs=2, max_weight={"code": 0.5, "books": 0.3})
     assert both.maximum == pytest.approx((1.0, 0.5, 0.2))
     assert options(max_main_epochs=20).maximum is None  # more than anything could ask for
+    assert options(max_main_epochs=1).maximum == pytest.approx((0.6, 0.3, 0.1))  # leaves no choice
 
 
 @pytest.mark.parametrize(
@@ -47,8 +48,8 @@ def test_the_tail_is_the_last_share_of_the_steps_and_never_empty(num_steps, frac
 
 
 def test_the_prior_is_in_the_order_of_the_weights():
-    found = options(prior={"books": 0.5, "web": 0.2, "code": 0.3}, prior_pull=0.1)
-    assert (found.prior, found.prior_pull) == ((0.2, 0.3, 0.5), 0.1)
+    found = options(prior={"books": 0.5, "web": 0.2, "code": 0.3}, prior_pull=0.25)
+    assert (found.prior, found.prior_pull) == ((0.2, 0.3, 0.5), 0.25)
     with pytest.raises(InputError, match="must be above 0 for every domain"):
         options(prior={"books": 0.5, "web": 0.5}, prior_pull=0.1)
 

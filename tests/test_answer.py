@@ -141,6 +141,39 @@ def test_the_answer_is_the_mean_over_proxies_and_the_spread_their_standard_devia
     assert content["provenance"] == {"round": 1, "by_seed": told["by_seed"]}
 
 
+def test_spread_and_alarms_are_those_of_the_last_round(find, tmp_path):
+    """Round 1: seeds far apart, nearly all on web. Round 2: 0.4 and 0.5 of web, a standard deviation of √0.005."""
+
+    def answer_of(reference, seed):
+        web = 0.4 + 0.1 * seed if reference[0] > 0.8 else 0.85 + 0.1 * seed
+        return np.array([web, 0.9 * (1 - web), 0.1 * (1 - web)])
+
+    found, told = find(Proxies(answer_of), rounds=2, seeds=2)
+    assert found["web"] == pytest.approx(0.45)
+    assert told["spread"]["web"] == pytest.approx(0.005**0.5)
+    assert {seed: weights["web"] for seed, weights in told["by_seed"].items()} == pytest.approx({"0": 0.4, "1": 0.5})
+    assert told["alarms"] == []
+    by_round = [DomainWeights.from_json(tmp_path / f"rounds/0{number}/weights.json")["web"] for number in (1, 2)]
+    assert by_round == pytest.approx([0.9, 0.45])
+
+
+def test_processes_but_the_first_wait_for_these_very_weights(find, monkeypatch, tmp_path):
+    """Those of an interrupted run with other settings may still lie there."""
+    files.write_json(tmp_path / "weights.json", {"web": 1.0})
+    held = []
+
+    def wait_for(is_there, what):
+        path = tmp_path / ("weights.json" if "rounds" not in what else "rounds/01/weights.json")
+        held.append(is_there())
+        DomainWeights(dict(zip(NAMES, FIXED, strict=True))).to_json(path, provenance={})
+        held.append(is_there())
+
+    monkeypatch.setattr(answer.launch, "is_first", lambda: False)
+    monkeypatch.setattr(answer.launch, "wait_for", wait_for)
+    find(Proxies(around(FIXED, gain=0.0)))
+    assert held == [False, True, False, True]
+
+
 def test_what_the_file_says_of_its_origin(find):
     _, told = find(Proxies(around(FIXED, gain=0.0)), step_size=0.5, seed=3)
     assert told["corpus_digest"] == "corpus digest"

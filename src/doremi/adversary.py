@@ -60,7 +60,7 @@ def _by_domain(
 
 
 def _shares(token_counts: Mapping[str, int], *, max_epochs: float, main_tokens: int) -> tuple[float, ...]:
-    """The share of the main run that each domain fills in that many epochs, at most 1."""
+    """The share of the main run that each domain fills in that many epochs; above 1 where it has more tokens."""
     total = sum(token_counts.values())
     if max_epochs * total < main_tokens:
         raise InputError(
@@ -68,4 +68,4 @@ def _shares(token_counts: Mapping[str, int], *, max_epochs: float, main_tokens: 
             f"{total:,}, {main_tokens / total:.4g} epochs on average; raise it to at least that, add data, or train "
             "the main model for fewer steps"
         )
-    return tuple(min(max_epochs * tokens / main_tokens, 1.0) for tokens in token_counts.values())
+    return tuple(max_epochs * tokens / main_tokens for tokens in token_counts.values())

@@ -75,3 +75,29 @@ def test_a_domain_that_appears_or_vanishes_is_a_change_of_its_whole_weight():
     told = judge([{"a": 0.4, "b": 0.6}, {"b": 0.7, "c": 0.3}], tolerance=1e-3, max_rounds=5, stop_early=True)
     assert told.changes == pytest.approx((0.4,))
     assert (told.is_over, told.status) == (False, None)
+
+
+def last_rounds(*answers, start=(0.4, 0.4, 0.2)):
+    history = [as_mapping(weights) for weights in (start, *answers)]
+    return judge(history, tolerance=1e-3, max_rounds=len(answers), stop_early=False)
+
+
+def test_there_and_back_by_less_and_less_is_no_oscillation():
+    """Changes of 0.1, then 0.085 back."""
+    told = last_rounds((0.5, 0.3, 0.2), (0.415, 0.385, 0.2))
+    assert (told.status, told.warning) == ("stopped at the maximum", None)
+    told = last_rounds((0.5, 0.3, 0.2), (0.405, 0.395, 0.2))  # by 0.095
+    assert told.status == "oscillating"
+    assert "0.1000, 0.0950" in told.warning
+
+
+def test_going_on_in_one_direction_is_no_oscillation_but_a_warning():
+    told = last_rounds((0.5, 0.3, 0.2), (0.6, 0.2, 0.2))
+    assert told.status == "stopped at the maximum"
+    assert "the largest change of each round is 0.1000, 0.1000. Train the proxy longer" in told.warning
+
+
+def test_only_the_last_round_decides_whether_it_converged():
+    told = last_rounds((0.4001, 0.3999, 0.2), (0.4006, 0.3994, 0.2))  # growing, and below the tolerance
+    assert (told.status, told.warning) == ("converged", None)
+    assert last_rounds((0.4001, 0.3999, 0.2), (0.45, 0.35, 0.2)).status == "stopped at the maximum"

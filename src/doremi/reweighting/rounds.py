@@ -26,7 +26,8 @@ def judge(
     """What the weights of the rounds so far say.
 
     Args:
-        weights_by_round: the reference weights, then the answer of each round; a domain left out has weight 0.
+        weights_by_round: the reference weights, then the answer of each round, of at least one; a domain left out has
+            weight 0.
         tolerance: largest change of a weight that counts as none.
         max_rounds: rounds that will be run at most.
         stop_early: whether convergence ends the rounds (``rounds: auto``), or is only reported.
@@ -35,7 +36,7 @@ def judge(
     table = np.array([[weights.get(name, 0.0) for name in names] for weights in weights_by_round])
     steps = np.diff(table, axis=0)
     changes = tuple(np.abs(steps).max(axis=1).tolist())
-    converged = bool(changes) and changes[-1] < tolerance
+    converged = changes[-1] < tolerance
     is_over = len(changes) >= max_rounds or (stop_early and converged)
     status = _status(steps, changes, converged) if is_over else None
     return Progress(changes, is_over, status, None if converged else _warning(changes))
