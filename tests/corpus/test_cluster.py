@@ -39,6 +39,24 @@ def with_reader(config, add_reader) -> CorpusConfig:
     return add_reader(config)
 
 
+def add(folder: Path) -> str:
+    (folder / "5.jsonl").write_text("")
+    return "5.jsonl"
+
+
+def remove(folder: Path) -> str:
+    (folder / "4.jsonl").unlink()
+    return "4.jsonl"
+
+
+def touch(folder: Path) -> str:
+    os.utime(folder / "2.jsonl", (1, 1))
+    return "2.jsonl"
+
+
+OTHER_FILES = {"one more": add, "one less": remove, "one that changed": touch}
+
+
 def planned(config: CorpusConfig, folder: Path) -> None:
     """A preparation that has been begun, and in which nothing is encoded."""
 
@@ -85,16 +103,17 @@ class TestShares:
             Finish(config, tmp_path / "tasks")(None, 0, 1)
         assert f"doremi: {path}:1: not valid JSON" in capsys.readouterr().err
 
-    def test_a_machine_that_sees_other_files_says_so(self, config, tmp_path, capsys):
+    @pytest.mark.parametrize("change", OTHER_FILES)
+    def test_a_machine_that_sees_other_files_says_so(self, config, tmp_path, capsys, change):
         planned(config, tmp_path / "tasks")
-        (tmp_path / "in" / "5.jsonl").write_text("")
-        for rank in range(2):
-            EncodeShare(config, tmp_path / "tasks")(None, rank, 2)
+        EncodeShare(config, tmp_path / "tasks")(None, 0, 2)
+        name = OTHER_FILES[change](tmp_path / "in")
+        EncodeShare(config, tmp_path / "tasks")(None, 1, 2)
         with pytest.raises(SystemExit, match="2"):
             Finish(config, tmp_path / "tasks")(None, 0, 1)
         said = capsys.readouterr().err
-        assert "sees other inputs (" in said
-        assert "5.jsonl) than the machine that planned" in said
+        assert f"sees other inputs ({tmp_path}/in/{name}) than the machine that planned; all of them need" in said
+        assert len(list(tmp_path.glob("tasks/work/finished/*"))) == 3  # those of the first task
 
     def test_nothing_is_done_to_a_finished_store(self, config, tmp_path):
         prepare(config, tmp_path / "done")

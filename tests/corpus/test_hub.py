@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -10,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from doremi.corpus import prepare
+from doremi.corpus import prepare, tasks
 from doremi.corpus.documents import read
 from doremi.corpus.inputs import input_files
+from doremi.corpus.tasks import EncodeShare, Finish
+from doremi.corpus.units import Encoder
 from doremi.errors import InputError, MissingFileError
 from doremi.recipe import CorpusConfig, InputConfig
+from tests.corpus.conftest import content
 from tests.corpus.test_documents import contents
 
 RECORDS = [{"text": f"text {number}", "meta": {"set": "ab"[number % 2]}, "n": number} for number in range(60)]
@@ -165,23 +169,78 @@ class TestRefused:
         assert InputConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_a_branch_is_pinned_to_its_commit(folder, monkeypatch):
-    """Files that are pushed between listing and reading do not get in."""
-    commit, asked = "0123456789" * 4, []
-    load_builder, load = datasets.load_dataset_builder, datasets.load_dataset
+COMMITS = "0123456789" * 4, "abcdef0123" * 4
 
-    def load_builder_of_hub(*arguments, revision, **settings):
-        asked.append(revision)
-        builder = load_builder(*arguments, **settings)
+
+@pytest.fixture
+def hub(folder, tmp_path, monkeypatch):
+    """A dataset ``owner/name`` of the hub; returns the commits that its branches stand for, to be moved."""
+    load_builder, load = datasets.load_dataset_builder, datasets.load_dataset
+    second = shutil.copytree(folder, tmp_path / "second" / folder.name)
+    pq.write_table(pa.Table.from_pylist(RECORDS[:5]), second / "data" / "train-00000-of-00003.parquet")
+    commits = {COMMITS[0]: folder, COMMITS[1]: second}
+    branches = {"main": COMMITS[0], "v1": COMMITS[0]}
+
+    def builder_of_hub(name, config, *, revision):
+        commit = branches.get(revision or "main", revision)
+        builder = load_builder(str(commits[commit]), config)
         builder.hash = commit
         return builder
 
-    def load_of_hub(*arguments, revision, **settings):
-        asked.append(revision)
-        return load(*arguments, **settings)
+    def dataset_of_hub(name, config, *, revision, **settings):
+        return load(str(commits[branches.get(revision or "main", revision)]), config, **settings)
 
-    monkeypatch.setattr(datasets, "load_dataset_builder", load_builder_of_hub)
-    monkeypatch.setattr(datasets, "load_dataset", load_of_hub)
-    files = files_of({"name": str(folder), "revision": "v1"})
-    assert contents(files) == EXPECTED
-    assert asked == ["v1", commit, commit, commit, commit]
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder_of_hub)
+    monkeypatch.setattr(datasets, "load_dataset", dataset_of_hub)
+    return branches
+
+
+class TestABranchThatMoves:
+    """A preparation reads the commit that it was begun with, however long it takes and in however many tasks."""
+
+    @pytest.fixture
+    def config(self, hub, tokenizer_folder):
+        inputs = [{"dataset": "owner/name", "domain_field": "meta.set"}]
+        return CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)}, held_out_fraction=0.3)
+
+    def begin(self, config, folder):
+        def nothing(*_):
+            raise InputError("planned")
+
+        with pytest.raises(InputError, match="planned"):
+            prepare(config, folder, encode_all=nothing)
+
+    @pytest.mark.parametrize("revision", [None, "v1"])
+    def test_between_listing_and_reading(self, hub, revision):
+        files = files_of({"name": "owner/name", "revision": revision})
+        hub.update(main=COMMITS[1], v1=COMMITS[1])
+        assert contents(files) == EXPECTED
+
+    def test_a_new_preparation_takes_the_newest(self, hub):
+        hub["main"] = COMMITS[1]
+        assert contents(files_of({"name": "owner/name"})) == [*EXPECTED[:5], *EXPECTED[20:]]
+
+    def test_between_two_runs(self, hub, config, tmp_path):
+        expected = content(prepare(config, tmp_path / "undisturbed").path)
+        self.begin(config, tmp_path / "out")
+        hub["main"] = COMMITS[1]
+        assert content(prepare(config, tmp_path / "out").path) == expected
+        assert content(prepare(config, tmp_path / "anew").path) != expected
+
+    def test_between_two_tasks(self, hub, config, tmp_path, monkeypatch):
+        monkeypatch.setattr(tasks, "encode_in_processes", encode_in_this_one)
+        expected = content(prepare(config, tmp_path / "undisturbed").path)
+        self.begin(config, tmp_path / "out")
+        for rank in range(4):
+            hub["main"] = COMMITS[rank % 2]
+            EncodeShare(config, tmp_path / "out")(None, rank, 4)
+        Finish(config, tmp_path / "out")(None, 0, 1)
+        assert content(tmp_path / "out") == expected
+
+
+def encode_in_this_one(inputs, settings, *, num_workers):
+    """In place of processes, which know nothing of what a test pretends."""
+    encoder = Encoder(settings)
+    for ordinal, file in inputs.items():
+        encoder.encode(ordinal, file)
+        yield ordinal

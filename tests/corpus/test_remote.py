@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -18,7 +19,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from doremi.corpus import prepare, remote
 from doremi.corpus.documents import read
 from doremi.corpus.inputs import input_files
+from doremi.corpus.job import Job, begin
 from doremi.corpus.remote import RemoteFile
+from doremi.corpus.tasks import EncodeShare
 from doremi.errors import InputError, MissingFileError
 from doremi.recipe import CorpusConfig
 from tests.corpus.test_documents import contents
@@ -302,6 +305,29 @@ class TestIdentity:
         troubles.properties["ETag"] = "second"
         with pytest.raises(InputError, match=r"begun here with other inputs \(memory://.*in/a\.jsonl"):
             prepare(config, tmp_path / "out")
+
+    @pytest.mark.parametrize("change", ["version", "one more", "one less"])
+    def test_change_is_noticed_by_the_next_task(self, memory, troubles, tmp_path, tokenizer_folder, change):
+        for name in "ab":
+            memory.pipe(f"/in/{name}.jsonl", LINES)
+        troubles.properties["ETag"] = "first"
+        inputs = [{"path": "memory://in/*.jsonl", **BY_FIELD}]
+        config = CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)}, held_out_fraction=0.3)
+        job = Job.of(config, tmp_path / "out")
+        begin(job)
+        if change == "version":
+            troubles.properties["ETag"] = "second"
+        elif change == "one more":
+            memory.pipe("/in/c.jsonl", LINES)
+        else:
+            memory.rm("/in/b.jsonl")
+        EncodeShare(config, tmp_path / "out")(None, 0, 2)
+        [failure] = job.work.failures()
+        names = {"version": r"a\.jsonl, memory://.*in/b", "one more": "c", "one less": "b"}[change]
+        assert re.search(
+            rf"sees other inputs \(memory://[^ ]*in/{names}\.jsonl\) than the machine that", failure.message
+        )
+        assert job.work.num_finished() == 0
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,16 @@ class HubPart(NamedTuple):
 
     number: int  # from 0
     num_parts: int
-    commit: str | None  # what a branch stood for when the parts were listed; None for a local folder
+    commit: str | None  # what a branch stood for when the preparation was begun; None for a local folder
     version: str  # the commit, or a hash of names and times of the files in a local folder
 
 
-def divide(config: HubDatasetConfig) -> list[HubPart]:
+def divide(config: HubDatasetConfig, *, commit: str | None = None) -> list[HubPart]:
     """The parts of a dataset, as many as it has files.
+
+    Args:
+        config: what to read; its revision may be a branch, which moves.
+        commit: what that stood for when the preparation was begun, if it was.
 
     Raises:
         MissingFileError: no such dataset, or the hub cannot be reached.
@@ -32,7 +36,7 @@ def divide(config: HubDatasetConfig) -> list[HubPart]:
     import datasets
 
     with _failures_reported(config):
-        builder = datasets.load_dataset_builder(config.name, config.config, revision=config.revision)
+        builder = datasets.load_dataset_builder(config.name, config.config, revision=commit or config.revision)
         commit = builder.hash if _COMMIT.fullmatch(builder.hash or "") else None
         num_parts: int = _load(config, commit).num_shards
     return [HubPart(number, num_parts, commit, builder.hash) for number in range(num_parts)]

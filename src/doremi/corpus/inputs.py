@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from doremi import files
@@ -79,29 +80,47 @@ class InputFile:
             yield from sorted(path.iterdir()) if isinstance(path, Path) and path.is_dir() else [path]
 
 
-def input_files(config: CorpusConfig) -> list[InputFile]:
+Commits = Mapping[str, str]  # of datasets of the hub, by `_dataset_key`
+
+
+def pinned_commits(inputs: Sequence[InputFile]) -> Commits:
+    """The commits that branches of datasets of the hub stood for when ``inputs`` were listed."""
+    parts = [(file.config, file.part) for file in inputs if isinstance(file.part, HubPart)]
+    return {_dataset_key(config): part.commit for config, part in parts if part.commit is not None}
+
+
+def input_files(config: CorpusConfig, *, commits: Commits = MappingProxyType({})) -> list[InputFile]:
     """Every input file of a recipe, held-out ones first: training documents are checked against their hashes.
+
+    Args:
+        config: of the corpus.
+        commits: those of a preparation that was begun, which goes on with them wherever the branches are now.
 
     Raises:
         MissingFileError: a path that does not exist, a pattern that matches nothing, a dataset that cannot be had.
         InputError: a file of a type that cannot be read, no domain for a file.
     """
-    training = [file for item in config.inputs for file in _expand(item)]
+    training = [file for item in config.inputs for file in _expand(item, commits)]
     if config.held_out_inputs:
         training = [replace(file, split=file.split or "train") for file in training]
-    held_out = [replace(file, split="held_out") for item in config.held_out_inputs for file in _expand(item)]
+    held_out = [replace(file, split="held_out") for item in config.held_out_inputs for file in _expand(item, commits)]
     return sorted([*held_out, *training], key=lambda file: file.split != "held_out")
 
 
-def _expand(config: InputConfig) -> list[InputFile]:
+def _expand(config: InputConfig, commits: Commits) -> list[InputFile]:
     if config.reader is not None:
         return [InputFile(Kind.READER, config)]
     if config.dataset is not None:
-        parts = hub.divide(config.dataset)
+        parts = hub.divide(config.dataset, commit=commits.get(_dataset_key(config)))
         return [InputFile(Kind.HUB_DATASET, config, domain=config.domain, part=part) for part in parts]
     assert config.path is not None  # the recipe gives one of the three
     placed = [_input_file(config, *place) for place in _place(leaves(config.path))]
     return [unit for file in _grouped([file for file in placed if file is not None]) for unit in _divided(file)]
+
+
+def _dataset_key(config: InputConfig) -> str:
+    assert config.dataset is not None
+    return config.dataset.model_dump_json()
 
 
 class _Place(NamedTuple):

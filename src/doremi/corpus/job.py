@@ -38,8 +38,11 @@ class Job:
 
     @classmethod
     def of(cls, config: CorpusConfig, folder: Path) -> Job:
-        """The preparation of a recipe's corpus; lists its inputs and raises what `input_files` does."""
-        return cls(config, folder, config_digest(config), input_files(config))
+        """The preparation of a recipe's corpus; lists its inputs and raises what `input_files` does.
+
+        Datasets of the hub are those of the commits that a preparation in ``folder`` was begun with.
+        """
+        return cls(config, folder, config_digest(config), input_files(config, commits=WorkFolder(folder).commits()))
 
     @property
     def work(self) -> WorkFolder:

@@ -12,7 +12,7 @@ import numpy as np
 
 from doremi import files
 from doremi.corpus.encode import Encoded
-from doremi.corpus.inputs import InputFile
+from doremi.corpus.inputs import Commits, InputFile, pinned_commits
 from doremi.corpus.split import read_hashes, write_hashes
 from doremi.errors import InputError, RunFailedError
 
@@ -75,8 +75,15 @@ class WorkFolder:
             return "other settings"
         if begun == _plan(config_digest, inputs):
             return None
-        changed = [file.name for file in inputs if [file.name, file.stats()] not in begun["inputs"]]
-        return f"other inputs ({', '.join(changed[:3])})"
+        before, now = ({str(item): item[0] for item in listed} for listed in (begun["inputs"], _listed(inputs)))
+        both = before | now
+        different = [name for item, name in both.items() if item not in before or item not in now]
+        names = list(dict.fromkeys(different or both.values()))  # all of them, where only their order is another
+        return f"other inputs ({', '.join(names[:3])}{' and more' if len(names) > 3 else ''})"
+
+    def commits(self) -> Commits:
+        """The commits of datasets of the hub that the preparation was begun with."""
+        return dict(files.read_json(self._plan)["commits"]) if self._plan.is_file() else {}
 
     def is_finished(self, ordinal: int) -> bool:
         """Whether input file number ``ordinal`` has its marker."""
@@ -138,4 +145,8 @@ class WorkFolder:
 
 
 def _plan(config_digest: str, inputs: Sequence[InputFile]) -> dict[str, Any]:
-    return {"config": config_digest, "inputs": [[file.name, file.stats()] for file in inputs]}
+    return {"config": config_digest, "inputs": _listed(inputs), "commits": dict(pinned_commits(inputs))}
+
+
+def _listed(inputs: Sequence[InputFile]) -> list[list[Any]]:
+    return [[file.name, file.stats()] for file in inputs]
