@@ -6,30 +6,18 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from doremi.errors import InputError
+from doremi.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from doremi.recipe import ModelConfig
 
 logger = logging.getLogger(__name__)
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Trains at 30k to 40k tokens/s on two laptop-class cores: made for the demo, not for answers that transfer.
-    "tiny": {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "intermediate_size": 160,
-        "tie_word_embeddings": True,
-    },
-}
 
 
 def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequence_length: int) -> PretrainedConfig:
