@@ -187,7 +187,7 @@ class WeightsConfig(Section):
 class ModelConfig(Section):
     """A causal language model: a preset, or any Hugging Face configuration."""
 
-    preset: str | None = Field(None, description="named size of this package, such as tiny")
+    preset: str | None = Field(None, description="named size of this package: tiny, or 70m to 8b")
     path: str | None = Field(None, description="Hugging Face model: folder, config.json or hub id; instead of a preset")
     init: Literal["random", "pretrained", "trained"] = Field(
         "random",
@@ -429,6 +429,29 @@ class EvaluationConfig(Section):
         return EvaluationConfig(max_tokens_per_domain=cap, batch_size=self.batch_size)
 
 
+class ClusterConfig(Section):
+    """How ``doremi run RECIPE --slurm NODES`` asks Slurm for machines. Nothing that is computed depends on it."""
+
+    partition: str | None = Field(None, description="of the training jobs; absent: the cluster's default")
+    account: str | None = Field(None, description="that is charged; absent: the cluster's default")
+    time: str = Field("24:00:00", description="limit of a job; one that reaches it saves, and goes on in the queue")
+    gpus_per_node: int = Field(8, ge=0, description="processes on each node, one for each GPU; 0: one, without GPU")
+    cpus_per_node: int | None = Field(None, ge=1, description="absent: what the cluster gives")
+    sbatch: dict[str, str] = Field({}, description="further options of every job, such as {qos: high, mem: 200G}")
+    prepare_partition: str | None = Field(None, description="of the jobs that tokenise; absent: partition")
+    prepare_tasks: int = Field(16, ge=1, description="jobs that tokenise input files side by side, without GPU")
+    prepare_cpus: int = Field(8, ge=1, description="CPUs of each of them")
+    grace_seconds: int = Field(
+        300, ge=60, description="before the limit, when a job is told to save; a step and its save must fit in"
+    )
+    set_up: list[str] = Field(
+        [], description="lines of shell that every job begins with, such as module load cuda; run as they are"
+    )
+    cache: str | None = Field(
+        None, description="folder for what Hugging Face, Triton and torch.compile cache; absent: the home folder"
+    )
+
+
 class Recipe(Section):
     """Everything a run depends on."""
 
@@ -438,6 +461,7 @@ class Recipe(Section):
     training: TrainingConfig = Field(TrainingConfig(), description="how they are trained")
     reweighting: ReweightingConfig = Field(ReweightingConfig(), description="the Group DRO step")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
+    cluster: ClusterConfig = Field(ClusterConfig(), description="machines, for --slurm")
     seed: int = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ FREE_KEYS = (
     "training.reading",
     "corpus.num_workers",
     "corpus.tokenizer.backend",
+    "cluster",
 )
 
 
@@ -76,13 +77,18 @@ class RunDirectory:
         """
         if self.recipe.exists():
             differing = _differing_keys(_load(self.recipe), recipe.model_dump(mode="json"))
-            if blocking := [key for key in differing if key not in FREE_KEYS]:
+            if blocking := [key for key in differing if not _is_free(key)]:
                 raise InputError(
                     f"{self.root} belongs to another recipe: {', '.join(blocking[:5])} differ"
                     f"{'s' if len(blocking) == 1 else ''}{' (and more)' if len(blocking) > 5 else ''}. "
                     "Use another --out, or delete the directory to start afresh"
                 )
         files.write_text(self.recipe, recipe.to_yaml())
+
+
+def _is_free(key: str) -> bool:
+    """Whether a dotted key is one of `FREE_KEYS`, or lies below one."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 def _load(path: Path) -> dict[str, Any]:
