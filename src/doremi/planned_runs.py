@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,11 @@ class Comparison:
     name: str  # in the results
     weights_name: str
     runs: dict[int, TrainingRun]  # by seed, the recipe's first
+
+    @property
+    def sampling_weights(self) -> DomainWeights:
+        """What all of them are trained on."""
+        return next(iter(self.runs.values())).sampling_weights
 
 
 def find_runs(experiment: Experiment, name: str) -> list[TrainingRun]:
@@ -103,7 +108,8 @@ def reference_folder(experiment: Experiment, number: int) -> Path:
 def comparisons(experiment: Experiment) -> list[Comparison]:
     """The runs to compare: baseline, main, and the further baselines. Needs DoReMi's weights.
 
-    A further baseline whose weights are the reference weights is the baseline already, and left out.
+    A further baseline whose weights are the reference weights is the baseline already, and left out; two rules that
+    give the same weights share their models.
     """
     answer = DomainWeights.from_json(experiment.directory.weights)
     found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
@@ -111,7 +117,9 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
         candidate = experiment.resolve(spec, answer=answer)
         if dict(candidate) != dict(experiment.reference_weights):
             label = weight_specs.label(spec)
-            found.append(_comparison(experiment, label, label, candidate))
+            new = _comparison(experiment, label, label, candidate)
+            same = next((item for item in found if item.sampling_weights == candidate), new)
+            found.append(replace(new, runs=same.runs))
     return found
 
 

@@ -16,6 +16,7 @@ from doremi import __version__, baselines, files, planned_runs, runs, scoring
 from doremi.costs import search_costs, training_flops
 from doremi.evaluation import comparison, perplexity
 from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
+from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.speed_up import cost
 from doremi.evaluation.verdict import Nats
 from doremi.learning_curves import Curve, learning_curve, mean_curve, trajectory
@@ -39,10 +40,14 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     """
     held_out = scoring.held_out_set(experiment)
     reference, names = dict(experiment.reference_weights), experiment.names
+    losses = {
+        item.name: {seed: scoring.score(experiment, run, held_out) for seed, run in item.runs.items()}
+        for item in comparisons
+    }
     run_curves = {
         item.name: {seed: learning_curve(run, reference) for seed, run in item.runs.items()} for item in comparisons
     }
-    evidence = {item.name: _evidence(experiment, item, held_out, run_curves[item.name]) for item in comparisons}
+    evidence = {item.name: _evidence(item, losses[item.name], run_curves[item.name]) for item in comparisons}
     nats = {run: found.nats for run, found in evidence.items()}
     doremi_weights = DomainWeights.from_json(experiment.directory.weights)
     floor = baselines.floor_domains(reference, doremi_weights)
@@ -82,8 +87,9 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     }
 
 
-def _evidence(experiment: Experiment, item: Comparison, held_out: HeldOutSet, by_seed: Mapping[int, Curve]) -> Evidence:
-    losses = {seed: scoring.score(experiment, run, held_out) for seed, run in item.runs.items()}
+def _evidence(
+    item: Comparison, losses: Mapping[int, Mapping[str, DocumentLosses]], by_seed: Mapping[int, Curve]
+) -> Evidence:
     marker = _marker(next(iter(item.runs.values())))
     key = f"{SPEED_UP_SUMMARY}_nats"
     return Evidence(

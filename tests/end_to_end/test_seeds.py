@@ -1,0 +1,109 @@
+"""Main models with several seeds: what is trained, and that the statistics are those of the numbers beside them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from doremi import files
+from tests.end_to_end.conftest import doremi, write_corpus, write_recipe
+
+BASELINES = "weights.baselines=[uniform, unimax, reference_without_floor]"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Results with one seed, and those of the same directory with three."""
+    folder = tmp_path_factory.mktemp("seeds")
+    write_corpus(folder)
+    recipe, out = write_recipe(folder, steps=10, save_steps=10), folder / "out"
+    code, _, stderr = doremi("run", recipe, "--out", out)
+    assert code == 0, stderr
+    one = json.loads((out / "results.json").read_text())
+    code, stdout, stderr = doremi("run", recipe, "--out", out, "--set", "weights.seeds=3", "--set", BASELINES)
+    assert code == 0, stderr
+    return out, one, json.loads((out / "results.json").read_text()), stdout
+
+
+def test_every_weight_vector_is_trained_with_every_seed(finished):
+    out, _, results, _ = finished
+    assert [run["seeds"] for run in results["runs"].values()] == [[0, 1, 2]] * len(results["runs"])
+    baseline = results["runs"]["baseline"]["by_seed"]
+    assert baseline["0"]["folder"] == "rounds/01/reference"  # the reference is the baseline's first seed
+    assert baseline["2"]["folder"] == "runs/natural/seed-2"
+    models = {files.digest_file(out / seed["folder"] / "model.safetensors")
+              for run in results["runs"].values() for seed in run["by_seed"].values()}  # fmt: skip
+    assert len(models) == 3 * (len(results["runs"]) - 1)
+
+
+def test_rules_that_give_the_same_weights_share_their_models(finished):
+    """At 2,000 tokens UniMax's cap on epochs binds nowhere."""
+    out, _, results, _ = finished
+    uniform, unimax = results["runs"]["uniform"], results["runs"]["unimax"]
+    assert uniform["domain_weights"] == unimax["domain_weights"]
+    assert uniform["by_seed"] == unimax["by_seed"]
+    assert not (out / "runs" / "unimax").exists()
+
+
+def test_more_seeds_leave_the_first_alone(finished):
+    _, one, three, _ = finished
+    for run in ("baseline", "main", "uniform"):
+        alone = {name: domain["nats"][run] for name, domain in one["domains"].items()}
+        assert three["runs"][run]["by_seed"]["0"]["nats"] == alone
+    assert one["comparisons"][0]["verdict"]["outcome"] == "not measured"
+    assert one["verdict"].startswith("Seed noise not measured (1 of the 3 seeds")
+
+
+def test_means_and_intervals_are_those_of_the_seeds(finished):
+    _, _, results, stdout = finished
+    by_seed = {run: list(described["by_seed"].values()) for run, described in results["runs"].items()}
+    for run, seeds in by_seed.items():
+        assert results["uniform_mean_nats"][run] == pytest.approx(np.mean([s["uniform_mean_nats"] for s in seeds]))
+        assert results["worst_nats"][run] == pytest.approx(np.mean([s["worst_nats"] for s in seeds]))
+        for name, domain in results["domains"].items():
+            assert domain["nats"][run] == pytest.approx(np.mean([s["nats"][name] for s in seeds]))
+    for found in results["comparisons"]:
+        tuned, baseline = ([s["reference_mean_nats"] for s in by_seed[found[side]]] for side in ("tuned", "baseline"))
+        summary, expected = found["summaries"]["reference_mean"], stats.ttest_rel(tuned, baseline)
+        assert summary["value"] == pytest.approx(np.mean(tuned) - np.mean(baseline))
+        assert summary["p_value"] == pytest.approx(expected.pvalue)
+    assert results["comparisons"][0]["tuned"] == "main"
+    assert results["verdict"] == results["comparisons"][0]["verdict"]["sentence"]
+    assert results["verdict"].split(":")[0] in " ".join(stdout.split())
+
+
+def test_doremi_is_compared_with_everything(finished):
+    _, _, results, _ = finished
+    pairs = [(found["tuned"], found["baseline"]) for found in results["comparisons"]]
+    others = [run for run in results["runs"] if run not in ("baseline", "main")]
+    assert "uniform" in others
+    assert pairs == [
+        ("main", "baseline"), *((run, "baseline") for run in others), *(("main", run) for run in others)
+    ]  # fmt: skip
+
+
+def test_losses_of_documents_are_kept_and_add_up(finished):
+    out, _, results, _ = finished
+    for run in results["runs"].values():
+        for seed in run["by_seed"].values():
+            table = (
+                pq.read_table(out / seed["folder"] / "held_out.parquet").to_pandas().groupby("domain", observed=True)
+            )
+            sums = table[["nats", "num_tokens"]].sum()
+            assert (sums["nats"] / sums["num_tokens"]).to_dict() == pytest.approx(seed["nats"])
+    held_out = {name: domain["held_out_tokens"] for name, domain in results["domains"].items()}
+    assert sums["num_tokens"].to_dict() == held_out
+
+
+def test_the_search_and_the_main_run_are_counted(finished):
+    out, _, results, _ = finished
+    marker = files.read_marker(out / "rounds/01/proxy")
+    flops = 6 * marker["num_parameters"] * marker["num_tokens"] + 2 * marker["num_parameters"] * marker["num_tokens"]
+    assert results["cost"]["search"] == {"proxy": flops}  # the reference is a run that is compared anyway
+    main = results["runs"]["main"]
+    assert results["cost"]["main"] == main["flops"] == 6 * main["num_parameters"] * main["num_tokens"]
+    assert results["cost"]["search_over_main"] == pytest.approx(8 / 6)
