@@ -17,7 +17,9 @@ def held_out():
         for cases in ([(n, rng.integers(1, 29, size=n + 4)) for n in lengths] for lengths in ([5, 1, 3, 8, 2], [4], []))
     )
     num_tokens = np.array([sum(len(window.targets) for window in domain) for domain in windows])
-    return HeldOutSet(("a", "b", "c"), windows, (np.zeros(1, np.int64),) * 3, num_tokens, bytes_per_token=np.full(3, np.nan))
+    return HeldOutSet(
+        ("a", "b", "c"), windows, (np.zeros(1, np.int64),) * 3, num_tokens, bytes_per_token=np.full(3, np.nan)
+    )
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
