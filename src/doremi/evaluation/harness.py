@@ -1,0 +1,258 @@
+"""The one file that knows lm-evaluation-harness (0.4.13): a model and a task in, scores by document out.
+
+Prompts, shots and metrics are lm-eval's own, so that numbers can be set beside published ones. Where we differ:
+
+1. ``limit`` documents are spread over the whole task instead of being its first ones: SQuADv2's first 100 questions
+   are all about the Normans.
+2. No document is among its own shots. lm-eval lets that happen where shots come from the documents that are asked and
+   the task does not say so, as in LAMBADA.
+3. At most half of the model's positions are for the answer. lm-eval keeps 256 free, which is more than a model trained
+   on short sequences has.
+4. SQuADv2 is scored here (see `squad`).
+5. Standard errors are those of a mean over documents, or none: no bootstrap with 100,000 draws.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lm_eval
+import numpy as np
+import torch
+from datasets.exceptions import DatasetsError
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask, Task
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.evaluation.few_shot import FewShot
+from doremi.evaluation.squad import SQuADv2
+from doremi.evaluation.task_results import TaskResult
+from doremi.evaluation.task_sources import TaskSource
+
+_MAIN_METRICS = ("exact_match", "exact", "acc")  # else the first that a task names
+
+
+class LanguageModel(HFLM):
+    """lm-eval's view of a causal LM, with room for a prompt also where sequences are short."""
+
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens that an answer may have where the task does not say."""
+        return min(super().max_gen_toks, self.max_length // 2)
+
+
+class _Scored(NamedTuple):
+    """One task's documents: ``samples`` are lm-eval's records, with ``metric`` among their keys."""
+
+    metric: str
+    value: float
+    samples: list[dict[str, Any]]
+    is_mean: bool
+
+
+def load_model(folder: Path, *, batch_size: int) -> LanguageModel:
+    """Any causal LM that transformers loads, in float32, with the tokenizer in its folder; on the GPU if there is one.
+
+    Raises:
+        InputError: transformers cannot load it.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no causal LM with its tokenizer that transformers can load: {error}") from None
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    with _quiet():
+        return LanguageModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+
+
+def evaluate(model: lm_eval.api.model.LM, source: TaskSource, *, few_shot: FewShot) -> TaskResult:
+    """Ask one task, or all tasks of a group or tag.
+
+    Raises:
+        InputError: there is no such task, its data cannot be had, or it cannot be asked with these settings.
+    """
+    with _quiet(), _seeded(few_shot.seed):
+        tasks = _load(source)
+        for name, task in tasks.items():
+            _prepare(name, task, model, few_shot)
+        limit = few_shot.limit
+        chosen = {name: _spread(len(task.eval_docs), limit) for name, task in tasks.items()} if limit else None
+        found = lm_eval.evaluate(model, {"tasks": tasks}, samples=chosen, bootstrap_iters=0)
+    scored = {name: _scored(task, found["results"][name], found["samples"][name]) for name, task in tasks.items()}
+    return _result(source, model, found, scored)
+
+
+def _load(source: TaskSource) -> dict[str, Task]:
+    try:
+        if source.path is not None:
+            local = TaskManager(include_path=source.path.parent, include_defaults=False)
+            is_group = source.name in local.all_groups  # by path, lm-eval loads tasks only
+            return local.load([source.name if is_group else str(source.path)])["tasks"]
+        if source.name == SQuADv2.NAME:
+            return {source.name: SQuADv2()}
+        if source.name not in _index().task_index:
+            raise InputError(_unknown(source.name))
+        return _index().load([source.name])["tasks"]
+    except (OSError, DatasetsError) as error:
+        raise InputError(
+            f"task {source.name!r}: its data cannot be had: {error}. Run it once where the Hugging Face Hub can be "
+            "reached (without HF_HUB_OFFLINE) and keep that machine's cache (HF_HOME), or name a local YAML task "
+            "whose data_files lie on disk"
+        ) from error
+    except ImportError as error:
+        raise InputError(f"task {source.name!r} needs a package that is not installed: {error}") from error
+
+
+@cache
+def _index() -> TaskManager:
+    """Over 14,000 names; reading them takes ten seconds."""
+    return TaskManager()
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, _index().all_tasks, n=5)
+    nearest = f"; the nearest are {', '.join(map(repr, close))}" if close else ""
+    return f"lm-eval {lm_eval.__version__} has no task {name!r}{nearest}. `lm-eval ls tasks` lists all of them"
+
+
+def _prepare(name: str, task: Task, model: lm_eval.api.model.LM, few_shot: FewShot) -> None:
+    if getattr(task, "UNSAFE_CODE", False):
+        raise InputError(f"task {name!r} runs programs that the model writes; leave it out")
+    if task.get_config("num_fewshot") != 0:  # 0 is a task's own decision, as lm-eval has it
+        task.set_config("num_fewshot", few_shot.num_fewshot)
+    task.set_fewshot_seed(few_shot.seed)
+    if isinstance(task, ConfigurableTask):
+        _check_shots(name, task)
+        _exclude_asked_document(task)
+        _leave_room_for_prompt(task, model)
+
+
+def _check_shots(name: str, task: ConfigurableTask) -> None:
+    num_shots, num_examples = task.get_config("num_fewshot"), len(task.sampler.df)
+    if num_shots >= num_examples:
+        raise InputError(
+            f"task {name!r} has {num_examples} examples to show, too few for {num_shots} shots beside the document "
+            "that is asked; set evaluation.num_fewshot lower"
+        )
+
+
+def _exclude_asked_document(task: ConfigurableTask) -> None:
+    config, shots = task.config, task.fewshot_cfg
+    split = shots.split or config.training_split or config.validation_split or config.test_split
+    if split == (config.test_split or config.validation_split):
+        shots.split = config.test_split  # what lm-eval compares with to see whether it must exclude the document
+
+
+def _leave_room_for_prompt(task: ConfigurableTask, model: lm_eval.api.model.LM) -> None:
+    given = task.get_config("generation_kwargs") or {}
+    room = getattr(model, "max_gen_toks", None)
+    if room is not None and given.get("max_gen_toks", 0) > model.max_length // 2:
+        task.set_config("generation_kwargs", {"max_gen_toks": room}, update=True)
+
+
+def _spread(num_documents: int, limit: int) -> list[int]:
+    number = min(num_documents, limit)
+    return [index * num_documents // number for index in range(number)]
+
+
+def _scored(task: Task, results: dict[str, Any], samples: list[dict[str, Any]]) -> _Scored:
+    """By a task's main metric and the first of its filters."""
+    metrics, first_filter = samples[0]["metrics"], samples[0]["filter"]
+    metric = next((name for name in _MAIN_METRICS if name in metrics), metrics[0])
+    return _Scored(
+        metric=metric,
+        value=float(results[f"{metric},{first_filter}"]),
+        samples=[sample for sample in samples if sample["filter"] == first_filter and metric in sample],
+        is_mean=task.aggregation().get(metric, mean) is mean,
+    )
+
+
+def _result(
+    source: TaskSource, model: lm_eval.api.model.LM, found: dict[str, Any], scored: dict[str, _Scored]
+) -> TaskResult:
+    first = next(iter(scored))
+    metric = scored[first].metric
+    documents = {
+        (str(sample["doc_id"]) if len(scored) == 1 else f"{name}/{sample['doc_id']}"): sample
+        for name, part in scored.items()
+        for sample in part.samples
+    }
+    is_mean = all(part.is_mean and part.metric == metric for part in scored.values())
+    if len(scored) > 1 and not is_mean:
+        raise InputError(
+            f"{source.name!r} is {len(scored)} tasks whose metrics have no common mean over documents; name those that "
+            f"you want: {', '.join(scored)}"
+        )
+    scores = {document: float(sample[metric]) for document, sample in documents.items()} if is_mean else {}
+    values = np.array(list(scores.values()))
+    return TaskResult(
+        task=source.name,
+        metric=metric,
+        value=float(values.mean()) if is_mean else scored[first].value,
+        standard_error=float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None,
+        num_documents=len(documents),
+        num_fewshot=max(found["n-shot"][name] or 0 for name in scored),
+        num_truncated=sum(_is_truncated(model, sample["arguments"]) for sample in documents.values()),
+        higher_is_better=bool(found["higher_is_better"][first].get(metric, True)),
+        version=", ".join(sorted({str(found["versions"][name]) for name in scored})),
+        prompts_digest=files.digest_json(
+            {
+                document: [sample[f"{what}_hash"] for what in ("doc", "target", "prompt")]
+                for document, sample in documents.items()
+            }
+        ),
+        scores=scores,
+    )
+
+
+def _is_truncated(model: lm_eval.api.model.LM, requests: Sequence[Sequence[Any]]) -> bool:
+    """Whether a prompt lost its beginning; rolling windows, which have no continuation, lose nothing."""
+    if not isinstance(model, HFLM):
+        return False
+    for context, *continuation in requests:
+        if continuation and isinstance(continuation[0], dict):
+            room = model.max_length - continuation[0].get("max_gen_toks", model.max_gen_toks)
+            if len(model.tok_encode(context)) > room:
+                return True
+        elif continuation and len(model.tok_encode(context + continuation[0])) > model.max_length + 1:
+            return True
+    return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without lm-eval's log: its warnings are about what was asked for here. Progress bars and errors stay."""
+    log = logging.getLogger("lm_eval")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Some tasks shuffle choices or sample answers with the global generators, which are left as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.is_available())):
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

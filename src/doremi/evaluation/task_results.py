@@ -1,0 +1,154 @@
+"""What a model scored in few-shot tasks: kept by document, so that models can be compared on the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from doremi import files
+from doremi.errors import InputError
+from doremi.evaluation.paired_documents import MIN_DOCUMENTS
+from doremi.evaluation.statistics import ROUNDING, Estimate, student, without_interval
+
+MIN_DIFFERING = 10  # with fewer, t is too sure: 6 of 1,000 documents, all in favour, would be significant at 1.4 %
+
+_KEY, _SUMMARY = b"doremi.key", b"doremi.summary"
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One model in one task (or in all tasks of a group, their documents taken together)."""
+
+    task: str
+    metric: str  # lm-eval's name, without its filter
+    value: float
+    standard_error: float | None  # over documents; None: the metric is no mean over them, or there is one document
+    num_documents: int
+    num_fewshot: int  # as used: some tasks fix it
+    num_truncated: int  # documents whose prompt did not fit into the model and lost its beginning
+    higher_is_better: bool
+    version: str  # lm-eval's, of the task
+    prompts_digest: str  # of documents, answers and prompts, shots included
+    scores: Mapping[str, float] = field(repr=False)  # by document; empty where the metric is no mean over documents
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON without the scores."""
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
+
+
+class Average(NamedTuple):
+    """The mean over tasks, each counting the same."""
+
+    value: float
+    standard_error: float | None  # over documents, the tasks being independent; None: a task has none
+    tasks: tuple[str, ...]
+
+
+def average(results: Iterable[TaskResult]) -> Average | None:
+    """The mean of the tasks whose metric is a mean over documents of which higher is better; None: there is none."""
+    averaged = [result for result in results if result.scores and result.higher_is_better]
+    if not averaged:
+        return None
+    errors = [result.standard_error for result in averaged if result.standard_error is not None]
+    return Average(
+        value=float(np.mean([result.value for result in averaged])),
+        standard_error=float(np.linalg.norm(errors)) / len(averaged) if len(errors) == len(averaged) else None,
+        tasks=tuple(result.task for result in averaged),
+    )
+
+
+def over_documents(tuned: TaskResult, *, baseline: TaskResult) -> Estimate:
+    """Tuned minus baseline by a paired t over the documents of one task.
+
+    No interval below 30 documents, or where fewer than 10 differ in score. This says nothing about another seed of
+    either model (see `verdict`).
+
+    Raises:
+        InputError: the two models did not get the same prompts, or were scored by another metric.
+    """
+    _check_paired(tuned, baseline)
+    differences = np.array([score - baseline.scores[document] for document, score in tuned.scores.items()], np.float64)
+    if reason := _why_no_interval(tuned, differences):
+        return without_interval(tuned.value - baseline.value, reason)
+    num_documents = len(differences)
+    return student(
+        float(differences.mean()),
+        standard_error=float(differences.std(ddof=1)) / num_documents**0.5,
+        degrees_of_freedom=num_documents - 1,
+        method=f"paired t over documents (n={num_documents})",
+    )
+
+
+def path(folder: Path, task: str) -> Path:
+    """The file of one task's result in the folder of a model."""
+    return folder / f"{quote(task, safe='')}.parquet"
+
+
+def write(folder: Path, result: TaskResult, *, key: str) -> None:
+    """One Parquet file a task, written atomically: columns document and score, the summary as JSON in its metadata.
+
+    Args:
+        folder: of one model.
+        result: of one task.
+        key: of everything that it depends on; `read` asks for it.
+    """
+    columns = {
+        "document": pa.array(result.scores, pa.string()),
+        "score": pa.array(result.scores.values(), pa.float64()),
+    }
+    metadata = {_KEY: key.encode(), _SUMMARY: json.dumps(result.to_dict(), ensure_ascii=False).encode()}
+    with files.atomic_path(path(folder, result.task)) as beside:
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), beside)
+
+
+def read(folder: Path, task: str, *, key: str) -> TaskResult | None:
+    """What `write` put there under the same key; None: nothing.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = path(folder, task)
+    if not file.exists():
+        return None
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{file}: not a Parquet file of scores ({error}); delete it, and the model does the task again"
+        ) from None
+    metadata = table.schema.metadata or {}
+    if metadata.get(_KEY) != key.encode():
+        return None
+    scores = dict(zip(table["document"].to_pylist(), table["score"].to_pylist(), strict=True))
+    return TaskResult(**json.loads(metadata[_SUMMARY]), scores=scores)
+
+
+def _why_no_interval(result: TaskResult, differences: np.ndarray) -> str | None:
+    num_documents = len(differences)
+    if not num_documents:
+        return f"{result.metric} is no mean over documents"
+    if num_documents < MIN_DOCUMENTS:
+        return f"{num_documents} of the {MIN_DOCUMENTS} documents that an interval needs"
+    num_differing = int((np.abs(differences) > ROUNDING).sum())
+    if num_differing < MIN_DIFFERING:
+        return f"{num_differing} of {num_documents} documents differ in score, an interval needs {MIN_DIFFERING}"
+    if np.ptp(differences) < ROUNDING:
+        return f"the difference is the same in all {num_documents} documents"
+    return None
+
+
+def _check_paired(tuned: TaskResult, baseline: TaskResult) -> None:
+    for what in ("task", "metric", "prompts_digest"):
+        if (after := getattr(tuned, what)) != (before := getattr(baseline, what)):
+            raise InputError(
+                f"{tuned.task}: the two models were not asked the same ({what.removesuffix('_digest')}: {after} and "
+                f"{before}); evaluate both with the same tasks, shots, limit, seed and version of lm-eval"
+            )
