@@ -22,6 +22,9 @@ def test_natural_times_epochs():
         baselines.natural_with_epochs(SIZES, epochs={"cdoe": 2})
     with pytest.raises(InputError, match="epochs of 'code' are 0"):
         baselines.natural_with_epochs(SIZES, epochs={"code": 0})
+    for wrong in (math.inf, math.nan, "2", True):
+        with pytest.raises(InputError, match=f"epochs of 'code' are {wrong!r}; they must be a number above 0"):
+            baselines.natural_with_epochs(SIZES, epochs={"code": wrong})
 
 
 def test_temperature():
@@ -33,6 +36,10 @@ def test_temperature():
     assert dict(baselines.temperature(sizes, temperature=0.5)) == pytest.approx(sharp)
     assert set(baselines.temperature(sizes, temperature=math.inf).values()) == {1 / 3}
     assert dict(baselines.temperature({"a": 1, "empty": 0}, temperature=math.inf)) == {"a": 1.0, "empty": 0.0}
+    huge = {"a": 10**12, "b": 10**10}  # τ = 0.02: to the power of 50, beyond any float
+    assert dict(baselines.temperature(huge, temperature=0.02)) == pytest.approx({"a": 1, "b": 1e-100})
+    with pytest.raises(InputError, match="all weights are 0"):
+        baselines.temperature({"a": 0, "b": 0}, temperature=2)
     with pytest.raises(InputError, match="temperature is 0; it must be above 0"):
         baselines.temperature(sizes, temperature=0)
 
@@ -56,6 +63,8 @@ def test_unimax(budget, max_epochs, given_tokens):
 def test_unimax_refuses():
     with pytest.raises(InputError, match="the budget is 0 tokens"):
         baselines.unimax(SIZES, budget=0, max_epochs=4)
+    with pytest.raises(InputError, match="the cap nan epochs"):
+        baselines.unimax(SIZES, budget=100, max_epochs=math.nan)
 
 
 @settings(derandomize=True)
@@ -81,6 +90,7 @@ def test_the_reference_without_floor_domains():
     assert baselines.floor_domains(reference, answer) == ("junk",)
     assert dict(baselines.reference_without_floor(reference, answer)) == pytest.approx({"web": 5 / 8, "code": 3 / 8})
     assert baselines.floor_domains(reference, {"web": 0.5, "code": 0.479, "junk": 0.021}) == ()
+    assert baselines.floor_domains(reference, {"web": 0.5, "code": 0.5}) == ("junk",)
 
 
 # ---- published ----

@@ -97,6 +97,8 @@ def test_labels(spec, name):
     [
         ("natural(bytes)", r"natural\(bytes\); it counts tokens, or sequences"),
         ("uniform(2)", "uniform takes no argument, got '2'"),
+        ("unimax(x)", r"unimax takes a number, such as unimax\(2\), got 'x'"),
+        ("reference_without_floor", "known once DoReMi has given weights"),
         ("temperature", r"temperature takes a number, such as temperature\(2\), got None"),
         ("paper-280m", "no such domain in the corpus"),
         ({"wiki": 1}, "no such domain in the corpus: 'wiki'"),
@@ -105,6 +107,19 @@ def test_labels(spec, name):
 def test_refused(spec, message):
     with pytest.raises(InputError, match=message):
         weight_specs.resolve(spec, setting(), Store.names)
+
+
+def test_no_domain_has_a_sequence():
+    none = {"pack": dict.fromkeys(Store.names, 0), "pad": dict.fromkeys(Store.names, 0)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "counts", none)
+        with pytest.raises(InputError, match=r"natural\(padded\): no domain has one sequence of 32 tokens"):
+            weight_specs.resolve("natural(padded)", setting(), Store.names)
+
+
+@pytest.mark.parametrize("rule", ["natural", "natural(padded)", "uniform", "temperature(2)", "unimax"])
+def test_rules_give_a_domain_left_out_nothing(rule):
+    assert set(weight_specs.resolve(rule, setting(), ("web", "books"))) == {"web", "books"}
 
 
 def test_what_is_no_rule_must_be_a_file():

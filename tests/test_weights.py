@@ -50,6 +50,8 @@ def test_arrays_follow_the_names_asked_for():
         ({"a": -0.1, "b": 1}, r"weight of 'a' is -0.1; it must be finite and >= 0"),
         ({"a": math.nan}, "weight of 'a' is nan"),
         ({"a": math.inf}, "weight of 'a' is inf"),
+        ({"a": 2e300, "b": 1e308}, r"weight of 'a' is 2e\+300; it must be finite"),  # their sum might not be
+        ({"a": 10**400}, "weight of 'a' is 10000000000000000000; it must be finite"),
         ({"a": "0.5"}, "weight of 'a' is '0.5'; it must be a number"),
         ({"a": True}, "must be a number"),
         ({"a": 0, "b": 0.0}, "all weights are 0"),
@@ -58,6 +60,19 @@ def test_arrays_follow_the_names_asked_for():
 def test_refused(raw, message):
     with pytest.raises(InputError, match=message):
         DomainWeights(raw)
+
+
+def test_weights_of_evaluation_may_be_others(tmp_path):
+    DomainWeights({"a": 1}).to_json(tmp_path / "w.json", eval_weights=DomainWeights({"a": 1, "b": 3}))
+    assert json.loads((tmp_path / "w.json").read_text()) == {
+        "train_domain_weights": {"a": 1.0},
+        "eval_domain_weights": {"a": 0.25, "b": 0.75},
+    }
+
+
+def test_many_unequal_weights_are_summed_without_loss():
+    found = DomainWeights({"large": 1e16} | {f"d{index}": 1.0 for index in range(1000)})
+    assert found["large"] == 1e16 / (10**16 + 1000)
 
 
 def test_unknown_domains_are_listed_with_what_exists():

@@ -11,6 +11,7 @@ import numpy as np
 
 from doremi import files, launch, planned_runs, runs
 from doremi.experiment import Experiment
+from doremi.recipe import ReweightingConfig
 from doremi.reweighting import diagnostics, rounds
 from doremi.reweighting.diagnostics import Alarm
 from doremi.reweighting.group_dro import GroupDROState
@@ -33,6 +34,7 @@ def find_weights(experiment: Experiment) -> DomainWeights:
     found: list[Round] = []
     while True:
         number, reference_weights = len(found) + 1, (found[-1].weights if found else experiment.reference_weights)
+        _log_begin(experiment.recipe.reweighting, number)
         if experiment.recipe.models.reference.init != "trained":
             runs.train(planned_runs.reference_run(experiment, number, reference_weights), experiment.store)
         found.append(_train_round(experiment, number))
@@ -96,6 +98,13 @@ def _answer_of(proxy: TrainingRun) -> DomainWeights:
     upstream = proxy.reweighting.loss_normalisation == "self_normalised"
     average = state.average_weights_with_initial if upstream else state.average_weights
     return DomainWeights(dict(zip(state.names, average.tolist(), strict=True)))
+
+
+def _log_begin(reweighting: ReweightingConfig, number: int) -> None:
+    rounds, seeds = reweighting.rounds, reweighting.seeds
+    if rounds != 1 or seeds != 1:
+        last = f"at most {reweighting.max_rounds}" if rounds == "auto" else str(rounds)
+        logger.info("round %d of %s, with %d %s", number, last, seeds, "proxy" if seeds == 1 else "proxies")
 
 
 def _log_progress(progress: Progress, number: int) -> None:

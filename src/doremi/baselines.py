@@ -6,7 +6,7 @@ Each takes sizes by domain and returns `DomainWeights` in the same order. `dorem
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from doremi.errors import InputError
 from doremi.weights import DomainWeights
@@ -24,13 +24,25 @@ def natural_with_epochs(sizes: Mapping[str, float], *, epochs: Mapping[str, floa
     Raises:
         InputError: epochs of a domain that does not exist, or not above 0.
     """
-    if unknown := sorted(set(epochs) - set(sizes)):
-        raise InputError(f"epochs of {unknown[0]!r}: no such domain; there are {', '.join(map(repr, sizes))}")
-    for name, value in epochs.items():
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"epochs of {name!r} are {value}; they must be above 0")
+    check_epochs(epochs, sizes)
     scaled = {name: size * epochs.get(name, 1.0) for name, size in sizes.items()}
     return DomainWeights(scaled, source="natural weights")
+
+
+def check_epochs(epochs: Mapping[str, float], names: Collection[str], *, source: str = "epochs") -> dict[str, float]:
+    """Epochs by domain as they are, once it is certain that they can be multiplied with.
+
+    Raises:
+        InputError: not a mapping, a domain that does not exist, or epochs that are not above 0.
+    """
+    if not isinstance(epochs, Mapping):
+        raise InputError(f"{source}: expected {{name: epochs}}, got {epochs!r:.60}")
+    if unknown := sorted(set(epochs) - set(names)):
+        raise InputError(f"epochs of {unknown[0]!r}: no such domain; there are {', '.join(map(repr, names))}")
+    for name, value in epochs.items():
+        if isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise InputError(f"epochs of {name!r} are {value!r}; they must be a number above 0")
+    return dict(epochs)
 
 
 def temperature(sizes: Mapping[str, float], *, temperature: float) -> DomainWeights:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from doremi import console, files, published
+from doremi import baselines, console, files, published
 from doremi.errors import InputError
 from doremi.report.escaping import visible
 from doremi.reweighting import diagnostics
@@ -64,9 +63,20 @@ def _add_baseline(kinds: argparse._SubParsersAction) -> None:
     baseline.add_argument("rule", metavar="NAME", help="such as natural, natural(padded), temperature(2), unimax(4)")
     baseline.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of the prepared corpus")
     baseline.add_argument(
-        "--sequence-length", type=int, default=1024, metavar="L", help="for natural(packed|padded); default 1024"
+        "--sequence-length",
+        type=_positive_int,
+        default=1024,
+        metavar="L",
+        help="for natural(packed|padded); default 1024",
     )
-    baseline.add_argument("--tokens", type=float, metavar="N", help="that will be trained on; needed for unimax")
+    baseline.add_argument(
+        "--tokens", type=_positive_int, metavar="N", help="that will be trained on, such as 2e9; needed for unimax"
+    )
+    baseline.add_argument(
+        "--epochs",
+        metavar="FILE",
+        help="for natural: epochs that each domain is meant to be seen for, as JSON {name: epochs}, or pile-epochs",
+    )
     baseline.add_argument("--max-epochs", type=float, default=4.0, metavar="E", help="for unimax; default 4")
     baseline.add_argument("--out", type=Path, metavar="FILE", help="also write a weights file")
     baseline.set_defaults(action=_baseline)
@@ -78,8 +88,15 @@ def _show(options: argparse.Namespace) -> None:
             known = published.load(name)
             print(f"{name:<26} {len(known.weights):3d} domains  {known.source}")
         return
-    print(console.weights_table(_load(options.weights)))
-    print("\n".join(_facts(options.weights)))
+    if options.weights in published.names():
+        known = published.load(options.weights)
+        print(console.weights_table(known.weights))
+        print(f"tokenizer: {known.tokenizer}\ncounts: {known.counts}\nsource: {known.source}")
+        return
+    from doremi import provenance
+
+    weights, origin = _load(options.weights), provenance.read(options.weights)
+    print("\n".join([console.weights_table(weights, spread=origin.spread), *provenance.describe(origin)]))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -96,15 +113,33 @@ def _baseline(options: argparse.Namespace) -> None:
     setting = weight_specs.Setting(
         store=store,
         sequence_length=options.sequence_length,
-        num_tokens=int(options.tokens or 0),
+        num_tokens=options.tokens or 0,
         max_epochs=options.max_epochs,
-        epochs={},
+        epochs=_epochs(options.epochs, store.names) if options.epochs else {},
     )
     found = weight_specs.resolve(options.rule, setting, store.names)
     print(console.weights_table(found))
     if options.out is not None:
         facts = {"rule": options.rule, "corpus_digest": store.digest, "tokenizer_digest": store.tokenizer_digest}
         found.to_json(options.out, provenance=facts)
+
+
+def _positive_int(text: str) -> int:
+    """``2e9`` is a number of tokens too."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not (1 <= value < math.inf and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def _epochs(text: str, names: Sequence[str]) -> dict[str, float]:
+    """Of a file; of the Pile's, those of the domains that the corpus has."""
+    if text == published.EPOCHS:
+        return {name: value for name, value in published.pile_epochs().items() if name in names}
+    return baselines.check_epochs(files.read_json(Path(text)), names, source=text)
 
 
 def comparison_table(first: DomainWeights, second: DomainWeights) -> str:
@@ -118,8 +153,10 @@ def comparison_table(first: DomainWeights, second: DomainWeights) -> str:
         a, b = first.get(name, 0.0), second.get(name, 0.0)
         lines.append(f"{visible(name):<{width}}  {a:8.4f}  {b:8.4f}  {change:+8.4f}  {bar}".rstrip())
     variation, divergence = diagnostics.total_variation(first, second), kl_divergence(second, first)
-    lines.append(f"total variation {variation:.4f}, largest change {largest if any(changes.values()) else 0:.4f}, ")
-    lines[-1] += f"KL(B ‖ A) {divergence:.4f} nats"
+    name = max(changes, key=lambda name: abs(changes[name]))
+    lines.append(
+        f"total variation {variation:.4f}, largest change {abs(changes[name]):.4f}, KL(B ‖ A) {divergence:.4f} nats"
+    )
     return "\n".join(lines)
 
 
@@ -138,22 +175,3 @@ def _load(text: str) -> DomainWeights:
     if not Path(text).exists() and Path(text).suffix != ".json":
         raise InputError(f"{text!r} is neither a file nor published weights; there are {', '.join(published.names())}")
     return DomainWeights.from_json(text)
-
-
-def _facts(text: str) -> list[str]:
-    """What is known of weights: of published ones their origin, of a file of ours its provenance."""
-    if text in published.names():
-        known = published.load(text)
-        return [f"tokenizer: {known.tokenizer}", f"counts: {known.counts}", f"source: {known.source}"]
-    content = files.read_json(Path(text))
-    provenance: dict[str, Any] = content.get("provenance", {}) if isinstance(content, dict) else {}
-    lines = []
-    if rounds := provenance.get("rounds"):
-        changes = ", ".join(f"{change:.4f}" for change in rounds["changes"])
-        lines.append(f"rounds: {rounds['status']}; largest change of each {changes}")
-    if spread := provenance.get("spread"):
-        name = max(spread, key=lambda key: spread[key])
-        lines.append(
-            f"{len(provenance['by_seed'])} proxies: largest standard deviation {spread[name]:.4f}, of {visible(name)}"
-        )
-    return [*lines, *(f"{alarm['name']}: {alarm['finding']}" for alarm in provenance.get("alarms", []))]

@@ -25,14 +25,19 @@ def configure_logging() -> None:
     logging.getLogger("doremi").setLevel(logging.INFO if launch.is_first() else logging.ERROR)
 
 
-def weights_table(weights: Mapping[str, float]) -> str:
-    """One line a domain, largest first, with a bar."""
+def weights_table(weights: Mapping[str, float], *, spread: Mapping[str, float] | None = None) -> str:
+    """One line a domain, largest first, with its spread where that is known, and a bar."""
     width = max(len(visible(name)) for name in weights)
     largest = max(weights.values())
     return "\n".join(
-        f"{visible(name):<{width}}  {weight:8.4f}  {'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
+        f"{visible(name):<{width}}  {weight:8.4f}{_plus_minus(spread, name)}  "
+        f"{'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
         for name, weight in sorted(weights.items(), key=lambda item: -item[1])
     )
+
+
+def _plus_minus(spread: Mapping[str, float] | None, name: str) -> str:
+    return f" ± {spread.get(name, 0.0):.4f}" if spread else ""
 
 
 def forecast_table(forecast: MixtureForecast) -> str:

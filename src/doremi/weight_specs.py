@@ -107,7 +107,10 @@ def _sizes(counting: str, setting: Setting, names: Sequence[str]) -> dict[str, f
     if counting not in ("packed", "padded"):
         raise InputError(f"weights: natural({counting}); it counts tokens, or sequences: packed or padded")
     opened = type(store).open(store.path, packing="pack" if counting == "packed" else "pad")
-    return {name: opened.num_sequences(name, length) for name in names}
+    sizes: dict[str, float] = {name: opened.num_sequences(name, length) for name in names}
+    if not any(sizes.values()):
+        raise InputError(f"weights: natural({counting}): no domain has one sequence of {length} tokens; shorten it")
+    return sizes
 
 
 def _number(rule: str, argument: str | None) -> float:

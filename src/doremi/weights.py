@@ -12,6 +12,8 @@ import numpy as np
 from doremi import files
 from doremi.errors import InputError
 
+LARGEST = 1e300  # above, a sum of weights may overflow
+
 
 class DomainWeights(Mapping[str, float]):
     """Weights by domain name, summing to 1. Immutable; the order given is kept and means nothing.
@@ -106,8 +108,8 @@ class DomainWeights(Mapping[str, float]):
 def _check_weight(name: str, value: object, source: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise InputError(f"{source}: the weight of {name!r} is {value!r}; it must be a number >= 0")
-    if not math.isfinite(value) or value < 0:
-        raise InputError(f"{source}: the weight of {name!r} is {value}; it must be finite and >= 0")
+    if not 0 <= value <= LARGEST:
+        raise InputError(f"{source}: the weight of {name!r} is {value!s:.20}; it must be finite and >= 0")
 
 
 def natural(token_counts: Mapping[str, int]) -> DomainWeights:

@@ -28,6 +28,9 @@ def test_collapse():
     assert "lower reweighting.step_size" in alarm.remedy
     two_of_five = {"a": 0.7, "b": 0.297, "c": 0.001, "d": 0.001, "e": 0.001}
     assert names_of(diagnostics.check_collapse(two_of_five)) == ["collapse"]
+    one_of_many = {"web": 0.76} | {f"d{index}": 0.01 for index in range(24)}
+    assert diagnostics.effective_number(one_of_many) > 3
+    assert names_of(diagnostics.check_collapse(one_of_many)) == ["collapse"]
     assert not names_of(diagnostics.check_collapse({"web": 0.7, "code": 0.2, "books": 0.1}))
     assert not names_of(diagnostics.check_collapse({"web": 0.9, "code": 0.1}))  # of two domains one is always large
 

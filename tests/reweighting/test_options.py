@@ -104,6 +104,8 @@ def test_a_saved_state_goes_on_bit_for_bit():
     [
         ({"step_size_schedule": "linear"}, "step_size_schedule is 'linear'; it must be one of 'constant'"),
         ({"excess_ema": 1.0}, r"excess_ema is 1\.0; it must be in \[0, 1\)"),
+        ({"prior": (0.5, 0.3, 0.2), "prior_pull": 1.0}, r"prior_pull is 1\.0; it must be in \[0, 1\)"),
+        ({"minimum": (0.5, float("nan"), 0.1)}, "the weight of 'b' has a minimum of nan and a maximum of 1"),
         ({"average_after": -1}, "average_after is -1"),
         ({"prior": (0.5, 0.3, 0.2)}, "prior and prior_pull go together"),
         ({"prior": (0.5, 0.5, 0.0), "prior_pull": 0.1}, "must be above 0 for every domain"),

@@ -98,11 +98,25 @@ def test_weights_of_any_magnitude_sum_to_one(exponents, cap, floor):
         assert (found <= upper + 1e-15).all()
 
 
+@pytest.mark.parametrize("project", [projections.kl, projections.euclidean])
+@pytest.mark.parametrize("rounding", [0, 1e-13, -1e-13])
+def test_bounds_that_leave_no_choice_need_not_sum_to_one_exactly(project, rounding):
+    """Bounds such as epochs · tokens / budget may miss 1 by their rounding."""
+    weights, only = np.array([0.2, 0.2, 0.6]), np.array([0.5, 0.3, 0.2 + rounding])
+    bounds = [(only, only), (only, np.ones(3)) if rounding > 0 else (np.zeros(3), only)]
+    for lower, upper in bounds:
+        found = project(weights, lower=lower, upper=upper)
+        np.testing.assert_allclose(found, only, atol=2e-13)
+        assert abs(found.sum() - 1) < 3e-16
+
+
 def test_impossible_bounds_are_refused():
     weights = np.full(3, 1 / 3)
     with pytest.raises(InputError, match=r"lower ones sum to 1\.2 and the upper ones to 3"):
         projections.kl(weights, lower=np.full(3, 0.4), upper=np.ones(3))
     with pytest.raises(InputError, match=r"the upper ones to 0\.9"):
         projections.euclidean(weights, lower=np.zeros(3), upper=np.full(3, 0.3))
+    with pytest.raises(InputError, match="the lower must be >= 0"):
+        projections.kl(weights, lower=np.array([-0.1, 0, 0]), upper=np.ones(3))
     with pytest.raises(InputError, match="not above the upper"):
         projections.euclidean(weights, lower=np.full(3, 0.3), upper=np.array([0.2, 1, 1]))
