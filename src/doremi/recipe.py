@@ -422,6 +422,18 @@ class EvaluationConfig(Section):
         "long; absent: max_tokens_per_domain",
     )
     batch_size: int = Field(64, ge=1, description="windows per forward pass")
+    tasks: list[str] = Field(
+        [],
+        description="few-shot tasks to ask every compared model, through lm-evaluation-harness (extra `eval`): its "
+        "names, YAML files in its format or folders of them (with a /), or paper, the paper's five",
+    )
+    num_fewshot: int = Field(1, ge=0, description="solved examples before each question, the same for every model")
+    task_limit: int | None = Field(None, ge=1, description="documents asked per task, the same for all; absent: all")
+    task_checkpoints: Literal["final", "all"] = Field(
+        "final",
+        description="all: also the checkpoints that are still there (training.save_total_limit), for the average of "
+        "the tasks over steps",
+    )
 
     def during_training(self) -> EvaluationConfig:
         """What is scored every eval_steps."""

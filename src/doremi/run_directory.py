@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import yaml
 
 from doremi import files
 from doremi.errors import InputError
-from doremi.recipe import Recipe
+from doremi.recipe import Recipe, parse
 
 # may change between calls: finished stages stay valid
 FREE_KEYS = (
     "weights.baselines",
     "weights.seeds",
     "evaluation.max_tokens_per_domain",
+    "evaluation.tasks",
+    "evaluation.num_fewshot",
+    "evaluation.task_limit",
+    "evaluation.task_checkpoints",
     "training.num_threads",
     "training.reading",
     "corpus.num_workers",
@@ -92,12 +97,15 @@ def _is_free(key: str) -> bool:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """The recipe of the directory; what an older version did not know yet has its default."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
         content = None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a recipe; is this directory a run directory of doremi?")
+    with suppress(InputError):
+        return parse(content).model_dump(mode="json")
     return content
 
 

@@ -1,0 +1,75 @@
+"""Whose run directory it is: another recipe is refused, one that asks for the same runs is not."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from doremi import recipe
+from doremi.errors import InputError
+from doremi.run_directory import RunDirectory
+
+CONTENT = {"corpus": {"inputs": [{"path": "a.jsonl", "domain": "a"}]}, "training": {"steps": 10}}
+
+
+def changed(section, **values):
+    return recipe.parse(CONTENT | {section: CONTENT.get(section, {}) | values})
+
+
+@pytest.fixture
+def directory(tmp_path):
+    claimed = RunDirectory(tmp_path / "run")
+    claimed.claim(recipe.parse(CONTENT))
+    return claimed
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "key"),
+    [
+        ("training", {"steps": 11}, "training.steps"),
+        ("weights", {"reference": "uniform"}, "weights.reference"),
+        ("evaluation", {"max_tokens_during_training": 7}, "evaluation.max_tokens_during_training"),
+    ],
+)
+def test_another_recipe_is_refused(directory, section, values, key):
+    with pytest.raises(InputError, match=f"belongs to another recipe: {key} differs"):
+        directory.claim(changed(section, **values))
+    assert yaml.safe_load(directory.recipe.read_text())["training"]["steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("weights", {"seeds": 3}),
+        ("weights", {"baselines": ["natural"]}),
+        ("evaluation", {"tasks": ["paper"], "num_fewshot": 0}),
+        ("training", {"num_threads": 1}),
+    ],
+)
+def test_what_leaves_finished_runs_valid_may_change(directory, section, values):
+    directory.claim(changed(section, **values))
+    found = yaml.safe_load(directory.recipe.read_text())[section]
+    assert {key: found[key] for key in values} == values
+
+
+def test_a_key_that_is_new_has_its_default_in_older_directories(directory):
+    content = yaml.safe_load(directory.recipe.read_text())
+    del content["reweighting"]["tail_fraction"]
+    directory.recipe.write_text(yaml.safe_dump(content))
+    directory.claim(recipe.parse(CONTENT))
+    with pytest.raises(InputError, match=r"reweighting.tail_fraction differs"):
+        directory.claim(changed("reweighting", tail_fraction=0.5))
+
+
+def test_a_key_that_is_gone_is_named(directory):
+    content = yaml.safe_load(directory.recipe.read_text())
+    content["training"]["momentum"] = 0.9
+    directory.recipe.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"training.momentum differs"):
+        directory.claim(recipe.parse(CONTENT))
+
+
+def test_something_else_is_no_run_directory(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("[1, 2")
+    with pytest.raises(InputError, match="not a recipe; is this directory a run directory of doremi"):
+        RunDirectory(tmp_path).claim(recipe.parse(CONTENT))
