@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from doremi import baselines, console, files, published
+from doremi.cli_export import add_export
 from doremi.errors import InputError
 from doremi.report.escaping import visible
 from doremi.reweighting import diagnostics
@@ -27,6 +28,7 @@ def add_weights(verbs: argparse._SubParsersAction) -> None:
     _add_show(kinds)
     _add_compare(kinds)
     _add_baseline(kinds)
+    add_export(kinds, _load)
 
 
 def _add_show(kinds: argparse._SubParsersAction) -> None:
