@@ -177,6 +177,18 @@ class TestBadRecords:
         with pytest.raises(InputError, match=rf"a\.jsonl\.{suffix}: cannot be read to the end.*truncated"):
             list(read(file, on_bad_record=on_bad_record))
 
+    @pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("zst", zstandard.compress)])
+    def test_wherever_it_is_truncated(self, write_jsonl, suffix, compress):
+        path = write_jsonl(f"a.jsonl.{suffix}", [{"text": f"line {number}"} for number in range(50)])
+        data = path.read_bytes()
+        for size in range(len(data)):
+            path.write_bytes(data[:size])
+            [file] = files_of({"path": path, "domain": "d"})
+            with pytest.raises(
+                InputError, match=rf"a\.jsonl\.{suffix}: cannot be read to the end.*truncated or damaged"
+            ):
+                list(read(file))
+
     def test_not_what_its_name_says(self, tmp_path):
         (tmp_path / "a.jsonl.zst").write_bytes(b'{"text": "x"}\n')
         [file] = files_of({"path": tmp_path / "a.jsonl.zst", "domain": "d"})

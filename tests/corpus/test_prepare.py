@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from doremi import files
-from doremi.corpus import TokenStore, from_datasets, prepare
+from doremi.corpus import TokenStore, from_datasets, prepare, show
 from doremi.corpus.backends import ReferenceEncoder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig, TokenizerConfig
@@ -146,6 +146,16 @@ class TestContent:
         other = prepare(config, tmp_path / "other")
         assert other.manifest["encoded_by"] == ["another 1.0"]
         assert other.digest == store.digest
+
+    def test_the_fast_encoder_gives_the_same_bytes(self, corpus, tmp_path):
+        pytest.importorskip("fastokens")
+        config, _ = corpus
+        stores = []
+        for backend in ("tokenizers", "fastokens"):
+            chosen = config.model_copy(update={"tokenizer": TokenizerConfig(vocab_size=400, backend=backend)})
+            stores.append(prepare(chosen, tmp_path / backend))
+            assert [name.split()[0] for name in stores[-1].manifest["encoded_by"]] == [backend]
+        assert stores[0].digest == stores[1].digest
 
     @settings(
         derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -332,6 +342,46 @@ class TestRefused:
         store = prepare(config.model_copy(update={"on_bad_record": "skip"}), tmp_path / "out2")
         assert store.manifest["inputs"][0]["skipped"] == {"malformed JSON": 1}
         assert "0.jsonl: left out 1 x malformed JSON" in caplog.text
+
+    def test_what_was_left_out_of_many_files_is_added_up(self, write_jsonl, tmp_path, tokenizer_folder, caplog):
+        for number in range(25):
+            write_jsonl(f"in/{number:02d}.jsonl", [{"text": f"{number} {i}"} for i in range(9)] + [{}] * number)
+        inputs = [{"path": str(tmp_path / "in"), "domain": "d"}]
+        config = CorpusConfig(
+            inputs=inputs, tokenizer={"path": str(tokenizer_folder)}, held_out_fraction=0.2, on_bad_record="skip"
+        )
+        store = prepare(config, tmp_path / "out")
+        assert [record.message.partition("in/")[2] for record in caplog.records[:-1]] == [
+            f"{number:02d}.jsonl: left out {number} x missing field" for number in range(1, 21)
+        ]
+        assert caplog.records[-1].message == (
+            "4 more input files: left out 90 x missing field; manifest.json has the counts of each"
+        )
+        assert [sum(item["skipped"].values()) for item in store.manifest["inputs"]] == list(range(25))
+        last = show(store).splitlines()[-1]
+        assert last == "left out of 24 of 25 input files (--json tells which): 300 x missing field"
+
+    def test_names_of_inputs_in_the_manifest_are_those_of_messages_without_folders(
+        self, write_jsonl, tmp_path, tokenizer_folder
+    ):
+        for number in range(8):
+            (tmp_path / "texts" / "d").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "texts" / "d" / f"{number}.txt").write_text(f"text {number}")
+        write_jsonl("hub/owner/train.jsonl", [{"text": f"line {number}"} for number in range(9)])
+        config = CorpusConfig(
+            inputs=[
+                {"path": str(tmp_path / "texts")},
+                {"dataset": str(tmp_path / "hub" / "owner"), "domain": "h"},
+                {
+                    "path": f"file://{write_jsonl('r.jsonl', [{'text': str(number)} for number in range(9)])}",
+                    "domain": "r",
+                },
+            ],
+            tokenizer={"path": str(tokenizer_folder)},
+            held_out_fraction=0.4,
+        )
+        names = [item["name"] for item in prepare(config, tmp_path / "out").manifest["inputs"]]
+        assert names == ["d", f"dataset {tmp_path}/hub/owner, file 1 of 1", "r.jsonl"]
 
 
 class TestAgain:

@@ -12,6 +12,8 @@ from doremi.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+MAX_FILES_TOLD = 20
+
 Domains = dict[str, dict[Split, list[ShardEntry]]]
 
 
@@ -66,8 +68,19 @@ def _check_both_sides(name: str, splits: Mapping[Split, list[ShardEntry]]) -> No
         )
 
 
+def in_words(skipped: Mapping[str, int]) -> str:
+    """How many records were left out for each reason, the most frequent one first."""
+    return ", ".join(f"{count:,} x {reason}" for reason, count in Counter(skipped).most_common())
+
+
 def _report_skipped(markers: Sequence[Mapping[str, Any]]) -> None:
-    for marker in markers:
-        if marker["skipped"]:
-            what = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(marker["skipped"]).most_common())
-            logger.warning("%s: left out %s", marker["name"], what)
+    """A line for each file, but not thousands of them."""
+    lossy = [marker for marker in markers if marker["skipped"]]
+    for marker in lossy[:MAX_FILES_TOLD]:
+        logger.warning("%s: left out %s", marker["name"], in_words(marker["skipped"]))
+    if len(lossy) > MAX_FILES_TOLD:
+        rest: Counter[str] = sum((Counter(marker["skipped"]) for marker in lossy[MAX_FILES_TOLD:]), Counter())
+        num_files = len(lossy) - MAX_FILES_TOLD
+        logger.warning(
+            "%s more input files: left out %s; manifest.json has the counts of each", f"{num_files:,}", in_words(rest)
+        )

@@ -62,6 +62,11 @@ class InputFile:
             return f"dataset {self.domain}"
         return str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
 
+    @property
+    def short_name(self) -> str:
+        """`name` without the folders that it lies in, which do not belong into a store."""
+        return self.name.rpartition("/")[2] if self.paths else self.name
+
     def stats(self) -> list[list[int | str]]:
         """What tells whether an input changed between two runs: size and version of each file (`sources.identity`), and
         which part of it this is.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from doremi.corpus.contents import in_words
 from doremi.corpus.store import TokenStore
 from doremi.report.escaping import visible
 
@@ -73,7 +75,7 @@ def _shares(counts: dict[str, int]) -> dict[str, float]:
 
 
 def show(store: TokenStore, *, sequence_length: int = 1024) -> str:
-    """`describe` as a table, with a line on the store as a whole below."""
+    """`describe` as a table, with lines on the store as a whole below."""
     facts = describe(store, sequence_length=sequence_length)
     total = DomainFacts(
         name="total",
@@ -86,7 +88,18 @@ def show(store: TokenStore, *, sequence_length: int = 1024) -> str:
         f"sequences of {sequence_length}, {store.packing}; share: of the tokens; packed, padded: of the chunks in "
         f"upstream's two countings\n"
         f"{store.dtype}, vocabulary of {store.vocab_size:,}, encoded by {encoded_by}; digest {store.digest}"
+        f"{_left_out(store)}"
     )
+
+
+def _left_out(store: TokenStore) -> str:
+    """A further line on the records of the input files that did not become documents, if there are any."""
+    skipped = [Counter(item["skipped"]) for item in store.manifest.get("inputs", [])]
+    lossy = [counts for counts in skipped if counts]
+    if not lossy:
+        return ""
+    total: Counter[str] = sum(lossy, Counter())
+    return f"\nleft out of {len(lossy):,} of {len(skipped):,} input files (--json tells which): {in_words(total)}"
 
 
 def to_json(store: TokenStore, *, sequence_length: int = 1024) -> dict[str, Any]:
@@ -97,6 +110,7 @@ def to_json(store: TokenStore, *, sequence_length: int = 1024) -> dict[str, Any]
         "encoded_by": store.manifest.get("encoded_by", []),
         "packing": store.packing,
         "sequence_length": sequence_length,
+        "inputs": store.manifest.get("inputs", []),  # name, and the records left out by reason
         "domains": [dict(vars(domain)) for domain in describe(store, sequence_length=sequence_length)],
     }
 

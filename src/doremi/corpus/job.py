@@ -159,7 +159,10 @@ def _manifest(job: Job, tokenizer: CorpusTokenizer) -> dict[str, Any]:
         "prepared_by": f"doremi {__version__}",
         "encoded_by": sorted({marker["encoded_by"] for marker in markers}),
     }
-    inputs = [{"name": Path(marker["name"]).name, "skipped": marker["skipped"]} for marker in markers]
+    inputs = [
+        {"name": file.short_name, "skipped": marker["skipped"]}
+        for file, marker in zip(job.inputs, markers, strict=True)
+    ]
     return manifest.build(
         tokenizer=tokenizer.entry,
         dtype=indexed.dtype_for(tokenizer.entry.vocab_size),

@@ -12,7 +12,7 @@ from doremi.corpus import hub
 from doremi.corpus.hub import HubPart
 from doremi.corpus.inputs import InputFile, Kind
 from doremi.corpus.parquet import RowGroups, open_parquet
-from doremi.corpus.sources import Source, damage_reported, opened
+from doremi.corpus.sources import Source, damage_reported, num_bytes, opened
 from doremi.errors import InputError
 
 BLOCK_BYTES = 1 << 20
@@ -70,7 +70,11 @@ def _decompressed(raw: Any, path: Source) -> Any:
     import pyarrow as pa
 
     codec = _CODECS.get(path.suffix.lower())
-    return pa.CompressedInputStream(raw, codec) if codec else raw
+    if codec is None:
+        return raw
+    if num_bytes(path) == 0:  # which Arrow takes for a stream of nothing
+        raise EOFError(f"0 bytes are no {codec} stream")
+    return pa.CompressedInputStream(raw, codec)
 
 
 def _parquet_rows(file: InputFile) -> Iterator[Record]:
@@ -119,14 +123,14 @@ def _columns(file: InputFile, available: Iterable[str]) -> list[str] | None:
 
 
 def _rows(batches: Iterable[Any], num_rows: int, file: InputFile, *, first_row: int = 0) -> Iterator[Record]:
-    num_bytes = file.num_bytes()
+    size = file.num_bytes()
     number = 0
     for batch in batches:
         columns = [_values(column) for column in batch.columns]
         for row in zip(*columns, strict=True):
             number += 1
             record = dict(zip(batch.schema.names, row, strict=True))
-            yield Record(first_row + number, record, num_bytes * number // num_rows)
+            yield Record(first_row + number, record, size * number // num_rows)
 
 
 def _values(column: Any) -> Sequence[Any]:
