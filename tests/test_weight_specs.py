@@ -117,6 +117,18 @@ def test_no_domain_has_a_sequence():
             weight_specs.resolve("natural(padded)", setting(), Store.names)
 
 
+def test_a_domain_without_tokens_is_left_out(monkeypatch):
+    monkeypatch.setattr(Store, "tokens", {"books": 0, "code": 300, "web": 300})
+    for rule in ("natural", "temperature(2)", "unimax"):
+        assert dict(weight_specs.resolve(rule, setting(), Store.names)) == {"code": 0.5, "web": 0.5}
+
+
+def test_a_file_may_be_named_after_a_rule(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    DomainWeights({"web": 1, "code": 3}).to_json("natural.json")
+    assert dict(weight_specs.resolve("natural.json", setting(), Store.names)) == {"code": 0.75, "web": 0.25}
+
+
 @pytest.mark.parametrize("rule", ["natural", "natural(padded)", "uniform", "temperature(2)", "unimax"])
 def test_rules_give_a_domain_left_out_nothing(rule):
     assert set(weight_specs.resolve(rule, setting(), ("web", "books"))) == {"web", "books"}

@@ -53,7 +53,7 @@ def temperature(sizes: Mapping[str, float], *, temperature: float) -> DomainWeig
     """
     if not temperature > 0:
         raise InputError(f"temperature is {temperature}; it must be above 0 (1: natural, infinity: uniform)")
-    largest = max(sizes.values(), default=1) or 1
+    largest = max(sizes.values(), default=1)
     scaled = {name: (size / largest) ** (1 / temperature) if size else 0.0 for name, size in sizes.items()}
     return DomainWeights(scaled, source="temperature weights")
 

@@ -132,7 +132,7 @@ def _positive_int(text: str) -> int:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not (1 <= value < math.inf and value.is_integer()):
+    if not (value >= 1 and value.is_integer()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(value)
 

@@ -50,7 +50,7 @@ def label(spec: WeightsSpec) -> str:
     """What the weights are called in folders and tables: the rule, the stem of a file, ``reference`` for a mapping."""
     if isinstance(spec, dict):
         return "reference"
-    return spec if _rule(spec) or spec in published.names() else Path(spec).stem
+    return spec if _rule(spec) else Path(spec).stem
 
 
 def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
