@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu lint format clean help
+.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu docs lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ bench-train: $(INSTALLED)  ## proxy, plain and bare training steps on the CPU, a
 # Installs nothing: the machine's own Python has to have torch, transformers, accelerate and xxhash.
 bench-gpu:  ## the same on one GPU, under 8 minutes
 	PYTHONPATH=src $(BENCH_PYTHON) -m benchmarks.train --device cuda --json $(or $(JSON),benchmarks/results/train-gpu.json)
+
+# The page of recipe keys includes what the command prints. Links that lead nowhere are errors.
+docs: $(INSTALLED)  ## the site, into build/site
+	mkdir -p build
+	$(BIN)/doremi run --help-recipe > build/recipe.txt
+	$(BIN)/zensical build --strict --clean
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
