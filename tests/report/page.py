@@ -49,8 +49,13 @@ class Page(HTMLParser):
 
     def table(self, css_class: str) -> list[list[str]]:
         """The rows of the first table of this class, white space squeezed."""
-        index = [attrs.get("class") for tag, attrs in self.tags if tag == "table"].index(css_class)
-        return [[" ".join(cell.split()) for cell in row] for row in self.tables[index]]
+        return self.tables_of(css_class)[0]
+
+    def tables_of(self, css_class: str) -> list[list[list[str]]]:
+        """All tables of this class."""
+        classes = [(attrs.get("class") or "").split() for tag, attrs in self.tags if tag == "table"]
+        found = [rows for rows, names in zip(self.tables, classes, strict=True) if css_class in names]
+        return [[[" ".join(cell.split()) for cell in row] for row in rows] for rows in found]
 
 
 def parse_page(html: str) -> Page:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from doremi.evaluation.comparison import summarise
+from doremi.evaluation.evidence import Evidence, SummaryCurve, compare, explained, mean_over_seeds
+from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evaluation.speed_up import cost
 
 WORDS = (
     "stdlib", "ml-libraries", "cpp-headers", "generated-headers", "docstrings", "unit-tests", "type-stubs",
@@ -16,6 +22,8 @@ WORDS = (
 )  # fmt: skip
 JUNK = 11  # index of the domain that nothing can be learned from
 NUM_STEPS = 1200
+NUM_PARAMETERS, NUM_TOKENS = 205_632, NUM_STEPS * 16 * 128  # of every model
+CONTROL = "reference_without_floor"
 STEP_SIZE, SMOOTHING = 1.0, 1e-3
 SUMMARIES = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
 
@@ -30,58 +38,80 @@ def make_results(
     *,
     names: list[str] | None = None,
     runs: tuple[str, ...] = ("baseline", "main", "uniform"),
+    num_seeds: int = 3,
     num_recorded: int = 240,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The content of a `results.json`; consistent in itself, the same for the same arguments."""
+    """The content of a `results.json`; consistent in itself, the same for the same arguments.
+
+    Losses of documents and curves are made up; all that is said about them comes from `doremi.evaluation`.
+    """
     names = names or domain_names(num_domains)
     rng = np.random.default_rng(seed)
     tokens = (4e6 * rng.lognormal(0, 1.0, len(names))).astype(int) + 20_000
-    reference = tokens / tokens.sum()
+    reference = dict(zip(names, (tokens / tokens.sum()).tolist(), strict=True))
     trajectory = _trajectory(names, rng, num_recorded)
-    doremi = np.array([trajectory["average_weights"][name][-1] for name in names])
-    weights = {"baseline": reference, "main": doremi}
-    for index, run in enumerate(run for run in runs if run not in weights):
-        tempered = reference ** (0.3 * index)  # uniform first, then ever closer to the reference
-        weights[run] = tempered / tempered.sum()
-    curves = {run: _curves(names, weights[run], reference, seed=seed, is_main=run == "main") for run in runs}
-    nats = {run: {name: curve["nats"][name][-1] for name in names} for run, curve in curves.items()}
-    at_floor = [name for name, weight in zip(names, doremi, strict=True) if weight < 0.06 / len(names)]
-    final = {key: {run: curves[run][key][-1] for run in runs} for key in SUMMARIES}
-    num_better = sum(nats["main"][name] < nats["baseline"][name] for name in names)
-    steps_to_match = _steps_to_match(curves)
+    doremi = {name: trajectory["average_weights"][name][-1] for name in names}
+    weights = _weights_by_run(runs, reference, doremi)
+    seeds = range(num_seeds)
+    models = {run: {s: _model(names, weights[run], run=run, seed=s) for s in seeds} for run in runs}
+    evidence = {run: _evidence(by_seed, reference) for run, by_seed in models.items()}
+    nats = {run: mean_over_seeds(found.nats) for run, found in evidence.items()}
+    search = {"reference": 2.5e12, "proxy": 4.1e12}
+    compared = _comparisons(evidence, reference, search_flops=sum(search.values()))
+    at_floor = [name for name in names if doremi[name] < 0.1 * reference[name]]
+    headline = compared[0]
     return {
         "format": 1,
         "domains": {
             name: {
                 "tokens": int(tokens[i]),
-                "held_out_tokens": int(tokens[i]) // 50,
-                "reference_weight": float(reference[i]),
-                "doremi_weight": float(doremi[i]),
+                "held_out_tokens": int(models["main"][0].losses[name].num_tokens.sum()),
+                "held_out_documents": len(models["main"][0].losses[name].num_tokens),
+                "reference_weight": reference[name],
+                "doremi_weight": doremi[name],
                 "nats": {run: nats[run][name] for run in runs},
                 "bits_per_byte": {run: nats[run][name] / np.log(2) / 3.4 for run in runs},
             }
             for i, name in enumerate(names)
         },
-        "runs": {run: _run(run, names, weights[run], tokens) for run in runs},
-        **final,
-        "worst_domain": {run: max(names, key=lambda name: nats[run][name]) for run in runs},
-        "without_floor": _without_floor(names, at_floor, nats, reference) if at_floor else None,
-        "steps_to_match": steps_to_match,
-        "num_better": num_better,
-        "num_worse": len(names) - num_better,
+        "runs": {
+            run: _run(run, names, np.array(list(weights[run].values())), tokens, evidence[run], reference)
+            for run in runs
+        },
+        **_summaries(evidence, reference, names),
+        "worst_domain": {run: max(nats[run], key=nats[run].__getitem__) for run in runs},
+        "without_floor": {"domains_at_floor": at_floor}
+        | _summaries(evidence, reference, [name for name in names if name not in at_floor])
+        if at_floor
+        else None,
+        "steps_to_match": headline["speed_up"]["steps_to_match"]["value"],
+        "num_better": sum(found["value"] < 0 for found in headline["domains"].values()),
+        "num_worse": sum(found["value"] > 0 for found in headline["domains"].values()),
         "num_domains": len(names),
-        "verdict": (
-            f"Seed noise not measured: with one seed, main is lower than the baseline on {num_better} of {len(names)} "
-            f"domains, by {final['uniform_mean_nats']['baseline'] - final['uniform_mean_nats']['main']:+.3f} nats per "
-            "token in the uniform mean; whether that is more than chance, this run cannot say."
-        ),
-        "curves": curves,
+        "verdict": headline["verdict"]["sentence"],
+        "comparisons": compared,
+        "control": explained(
+            evidence, baseline="baseline", control=CONTROL, tuned="main", reference_weights=reference
+        )
+        if CONTROL in runs
+        else None,
+        "curves": {run: _mean_curve(names, by_seed, reference) for run, by_seed in models.items()},
         "trajectory": trajectory,
         "convergence": {
-            "max_change": float(np.abs(doremi - reference).max()),
-            "effective_num_domains": float(np.exp(-(doremi * np.log(doremi)).sum())),
+            "max_change": max(abs(doremi[name] - reference[name]) for name in names),
+            "effective_num_domains": float(np.exp(-sum(w * np.log(w) for w in doremi.values()))),
+            "status": "stopped at the maximum",
+            "changes": [0.2171, 0.0312],
+            "spread": {name: 0.1 * doremi[name] for name in names},
         },
+        "alarms": [],
+        "costs": {
+            stage: {"train_seconds": flops / 4e10, "num_parameters": NUM_PARAMETERS, "num_tokens": NUM_TOKENS,
+                    "flops": flops}
+            for stage, flops in search.items()
+        },
+        "cost": asdict(cost(search, main=6.0 * NUM_PARAMETERS * NUM_TOKENS)),
         "provenance": {
             "doremi": "0.1.0",
             "python": "3.11.7",
@@ -92,7 +122,7 @@ def make_results(
             "tokenizer_digest": "5e2f8a90c4d34b0f8e6a7d1c2b3f4a5e",
             "command": "doremi run recipes/demo.yaml --out runs/demo --set seed=1",
         },
-    }
+    }  # fmt: skip
 
 
 def write_run(run_dir: Path, results: dict[str, Any]) -> Path:
@@ -156,60 +186,145 @@ def _trajectory(names: list[str], rng: np.random.Generator, num_recorded: int) -
     return {"steps": [row[0] for row in kept], **series}
 
 
-def _curves(
-    names: list[str], weights: np.ndarray, reference: np.ndarray, *, seed: int, is_main: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Model:
+    """One seed of one run."""
+
+    steps: list[int]
+    nats: np.ndarray  # [domain, evaluation], nats per token
+    losses: dict[str, DocumentLosses]  # at the end
+
+
+def _weights_by_run(
+    runs: tuple[str, ...], reference: dict[str, float], doremi: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    weights = {"baseline": reference, "main": doremi}
+    for index, run in enumerate(run for run in runs if run not in weights):
+        tempered = {name: w ** (0.3 * index) for name, w in reference.items()}  # uniform first, then ever closer
+        if run == CONTROL:
+            tempered = {name: w if doremi[name] >= 0.1 * w else 0.0 for name, w in reference.items()}
+        weights[run] = {name: w / sum(tempered.values()) for name, w in tempered.items()}
+    return weights
+
+
+def _model(names: list[str], weights: dict[str, float], *, run: str, seed: int) -> Model:
     """Power-law learning curves; a domain's final loss falls with the logarithm of its weight."""
-    num_domains, rng = len(names), np.random.default_rng(seed)
+    num_domains, shared, own = len(names), np.random.default_rng(0), np.random.default_rng([seed, len(run)])
     steps = np.arange(0, NUM_STEPS + 1, 60)
-    final = rng.uniform(2.4, 4.4, num_domains)
+    final = shared.uniform(2.4, 4.4, num_domains)
     if num_domains > JUNK:
         final[JUNK] = 5.6
-    gain = 0.05 * np.log(np.maximum(weights, 1e-5) * num_domains) + (0.09 if is_main else 0.0)
+    shares = np.array(list(weights.values()))
+    gain = 0.05 * np.log(np.maximum(shares, 1e-4) * num_domains) + {"main": 0.1, CONTROL: 0.05}.get(run, 0.0)
     shape = (1 + steps / 90) ** -0.85
     nats = np.maximum(final - gain, 0.4)[:, None] + (7.6 - final)[:, None] * shape
-    nats = nats + rng.normal(0, 0.012, nats.shape)
+    nats = nats + own.normal(0, 0.012, (num_domains, 1)) + own.normal(0, 0.006, nats.shape)
+    documents = np.random.default_rng(1)
+    losses = {name: _documents(float(nats[i, -1]), documents, own, few=i % 12 == 7) for i, name in enumerate(names)}
+    nats[:, -1] = [found.nats.sum() / found.num_tokens.sum() for found in losses.values()]
+    return Model(steps.tolist(), nats, losses)
+
+
+def _documents(
+    nats_per_token: float, shared: np.random.Generator, own: np.random.Generator, *, few: bool
+) -> DocumentLosses:
+    """The same documents for every model: their lengths, and how hard each is."""
+    num_documents = 12 if few else 48
+    tokens = shared.integers(60, 900, num_documents)
+    hardness = shared.normal(0, 0.3, num_documents)
+    nats = tokens * (nats_per_token + hardness - np.average(hardness, weights=tokens))
+    noise = tokens * own.normal(0, 0.05, num_documents)
+    return DocumentLosses(nats + noise - tokens * noise.sum() / tokens.sum(), tokens)
+
+
+def _evidence(by_seed: dict[int, Model], reference: dict[str, float]) -> Evidence:
+    weights = np.array(list(reference.values()))
+    return Evidence(
+        losses={seed: model.losses for seed, model in by_seed.items()},
+        curves={seed: SummaryCurve(model.steps, (weights @ model.nats).tolist()) for seed, model in by_seed.items()},
+        steps=NUM_STEPS,
+        flops_per_step=6.0 * NUM_PARAMETERS * NUM_TOKENS / NUM_STEPS,
+    )
+
+
+def _comparisons(
+    evidence: dict[str, Evidence], reference: dict[str, float], *, search_flops: float
+) -> list[dict[str, Any]]:
+    others = [run for run in evidence if run not in ("baseline", "main")]
+    pairs = [("main", "baseline"), *((run, "baseline") for run in others), *(("main", run) for run in others)]
+    return [
+        compare(
+            evidence,
+            tuned=tuned,
+            baseline=baseline,
+            reference_weights=reference,
+            search_flops=search_flops if tuned == "main" else 0.0,
+        )
+        for tuned, baseline in pairs
+    ]
+
+
+def _summaries(evidence: dict[str, Evidence], reference: dict[str, float], names: list[str]) -> dict[str, Any]:
+    found = {
+        run: [summarise({name: nats[name] for name in names}, reference) for nats in models.nats.values()]
+        for run, models in evidence.items()
+    }
     return {
-        "steps": steps.tolist(),
-        "nats": {name: nats[i].tolist() for i, name in enumerate(names)},
+        f"{key}_nats": {run: float(np.mean([getattr(s, key) for s in seeds])) for run, seeds in found.items()}
+        for key in ("uniform_mean", "reference_mean", "worst")
+    }
+
+
+def _curve(names: list[str], nats: np.ndarray, reference: dict[str, float]) -> dict[str, Any]:
+    return {
         "uniform_mean_nats": nats.mean(axis=0).tolist(),
-        "reference_mean_nats": (reference @ nats).tolist(),
+        "reference_mean_nats": (np.array(list(reference.values())) @ nats).tolist(),
         "worst_nats": nats.max(axis=0).tolist(),
     }
 
 
-def _run(run: str, names: list[str], weights: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
-    num_tokens = NUM_STEPS * 16 * 128
+def _mean_curve(names: list[str], by_seed: dict[int, Model], reference: dict[str, float]) -> dict[str, Any]:
+    nats = np.mean([model.nats for model in by_seed.values()], axis=0)
+    curves = {str(seed): _curve(names, model.nats, reference) for seed, model in by_seed.items()}
+    means = {key: np.mean([curve[key] for curve in curves.values()], axis=0).tolist() for key in SUMMARIES}
+    return {
+        "steps": by_seed[0].steps,
+        "nats": {name: nats[i].tolist() for i, name in enumerate(names)},
+        **means,
+        **({"by_seed": curves} if len(curves) > 1 else {}),
+    }
+
+
+def _run(
+    run: str,
+    names: list[str],
+    weights: np.ndarray,
+    tokens: np.ndarray,
+    evidence: Evidence,
+    reference: dict[str, float],
+) -> dict[str, Any]:
     label = {"baseline": "natural", "main": "doremi"}.get(run, run)
+    by_seed = {
+        str(seed): {
+            "folder": f"runs/{label}/seed-{seed}",
+            "train_seconds": 71.4 + len(run),
+            "nats": nats,
+            **{f"{key}_nats": getattr(summarise(nats, reference), key) for key in ("uniform_mean", "reference_mean", "worst")},
+            "worst_domain": summarise(nats, reference).worst_domain,
+        }
+        for seed, nats in evidence.nats.items()
+    }  # fmt: skip
     return {
         "weights": label,
         "domain_weights": {name: float(w) for name, w in zip(names, weights, strict=True)},
-        "seed": 1,
+        "seed": 0,
+        "seeds": list(evidence.losses),
         "steps": NUM_STEPS,
-        "num_parameters": 205_632,
-        "num_tokens": num_tokens,
-        "train_seconds": 71.4 + len(run),
-        "epochs": {name: float(num_tokens * weights[i] / tokens[i]) for i, name in enumerate(names)},
-        "folder": f"runs/{label}/seed-1",
+        "num_parameters": NUM_PARAMETERS,
+        "num_tokens": NUM_TOKENS,
+        "flops": 6.0 * NUM_PARAMETERS * NUM_TOKENS,
+        "train_seconds": sum(found["train_seconds"] for found in by_seed.values()),
+        "epochs": {name: float(NUM_TOKENS * weights[i] / tokens[i]) for i, name in enumerate(names)},
+        "folder": by_seed["0"]["folder"],
+        "by_seed": by_seed,
     }
-
-
-def _without_floor(
-    names: list[str], at_floor: list[str], nats: dict[str, dict[str, float]], reference: np.ndarray
-) -> dict[str, Any]:
-    kept = [i for i, name in enumerate(names) if name not in at_floor]
-    values = {run: np.array([by_name[names[i]] for i in kept]) for run, by_name in nats.items()}
-    weights = reference[kept] / reference[kept].sum()
-    return {
-        "domains_at_floor": at_floor,
-        "uniform_mean_nats": {run: float(v.mean()) for run, v in values.items()},
-        "reference_mean_nats": {run: float(weights @ v) for run, v in values.items()},
-        "worst_nats": {run: float(v.max()) for run, v in values.items()},
-    }
-
-
-def _steps_to_match(curves: dict[str, Any]) -> float | None:
-    goal = curves["baseline"]["reference_mean_nats"][-1]
-    main = curves["main"]
-    reached = [s for s, v in zip(main["steps"], main["reference_mean_nats"], strict=True) if v <= goal]
-    return float(reached[0]) if reached else None

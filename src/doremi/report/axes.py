@@ -1,4 +1,4 @@
-"""Scales of the chart of the weights before and after: where a weight stands between 0 (left) and 1 (right)."""
+"""Scales of the charts that are tables: where a weight or a difference stands between 0 (left) and 1 (right)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_INTERVALS = 4
+MAX_INTERVALS_A_SIDE = 3
+SHARE_OF_ENDS = 0.9  # of intervals that must fit: one domain of few documents would make a line of all others
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ class LinearAxis:
     def covering(cls, weights: Iterable[float]) -> LinearAxis:
         """The axis with the fewest round intervals, at most four, that reaches the largest weight."""
         largest = max((w for w in weights if w > 0), default=1.0)
-        power = 10.0 ** (math.floor(math.log10(largest / MAX_INTERVALS)))
-        step = next(s * power for s in (1, 2, 2.5, 5, 10) if largest <= MAX_INTERVALS * s * power * (1 + 1e-9))
+        step = _round_step(largest, MAX_INTERVALS)
         return cls(step, math.ceil(largest / step - 1e-9))
 
     def position(self, weight: float | None) -> float:
@@ -68,3 +69,41 @@ class LogAxis:
         """One more than there are intervals."""
         exponents = range(self.exponent, self.exponent + self.intervals + 1)
         return [Tick((e - self.exponent) / self.intervals, f"{10.0 ** (e + 2):.4g}%") for e in exponents]
+
+
+@dataclass(frozen=True)
+class SignedAxis:
+    """From ``-intervals * step`` to ``intervals * step``, 0 in the middle; what is beyond stands at the end."""
+
+    step: float
+    intervals: int
+
+    @classmethod
+    def covering(cls, values: Iterable[float], *, ends: Iterable[float] = ()) -> SignedAxis:
+        """The axis that reaches every one of ``values`` and nine tenths of the ``ends`` of intervals."""
+        sizes = sorted(abs(end) for end in ends)
+        furthest = [*map(abs, values), *sizes[: math.ceil(SHARE_OF_ENDS * len(sizes))]]
+        largest = max(furthest, default=0.0) or 1.0
+        step = _round_step(largest, MAX_INTERVALS_A_SIDE)
+        return cls(step, math.ceil(largest / step - 1e-9))
+
+    @property
+    def end(self) -> float:
+        """The largest difference on the axis."""
+        return self.step * self.intervals
+
+    def position(self, difference: float) -> float:
+        """Where ``difference`` stands."""
+        return (1 + max(-1.0, min(1.0, difference / self.end))) / 2
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """One more than there are intervals on both sides."""
+        steps = range(-self.intervals, self.intervals + 1)
+        return [Tick((i / self.intervals + 1) / 2, f"{i * self.step:+.4g}" if i else "0") for i in steps]
+
+
+def _round_step(largest: float, max_intervals: int) -> float:
+    """The smallest round step of which ``max_intervals`` reach ``largest``."""
+    power = 10.0 ** (math.floor(math.log10(largest / max_intervals)))
+    return next(s * power for s in (1, 2, 2.5, 5, 10) if largest <= max_intervals * s * power * (1 + 1e-9))

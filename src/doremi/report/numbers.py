@@ -1,6 +1,8 @@
-"""Numbers to short text, the same in the page and in the console table. ASCII, but for the dash of what is missing."""
+"""Numbers to short text, the same in the page, its Markdown twin and the console table. ASCII."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 MISSING = "-"
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
@@ -17,6 +19,18 @@ def signed(value: float | None) -> str:
         return MISSING
     text = f"{value:+.3f}"
     return "0.000" if text in ("+0.000", "-0.000") else text
+
+
+def interval(ends: tuple[float, float] | None, format_: Callable[[float], str] = signed) -> str:
+    """Both ends of an interval: ``-0.071 to -0.033``."""
+    return MISSING if ends is None else f"{format_(ends[0])} to {format_(ends[1])}"
+
+
+def p_value(value: float | None) -> str:
+    """``0.012``; ``<0.001`` for what would round to nothing."""
+    if value is None:
+        return MISSING
+    return "<0.001" if value < 0.0005 else f"{value:.3f}"
 
 
 def percent(fraction: float | None) -> str:

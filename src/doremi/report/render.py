@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from plotly.offline import get_plotlyjs
 
 from doremi import files
 from doremi.errors import InputError, MissingFileError
-from doremi.report import axes, numbers, views
+from doremi.report import axes, comparisons, numbers, recipe_keys, sentences, trust, views
 from doremi.report.escaping import content_security_source, script_json, visible
+from doremi.report.evidence import SUMMARIES
 from doremi.report.results import Results, load
 from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
 
@@ -48,6 +49,14 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
         .render(
             results=results,
             views=views,
+            sentences=sentences,
+            trust=trust,
+            outcome=sentences.outcome(results),
+            forests=comparisons.forests(results),
+            pairs=comparisons.pair_rows(results),
+            explained=comparisons.explained_rows(results),
+            summaries=list(SUMMARIES.values()),
+            **_epoch_limit(recipe),
             run_names=[visible(name) for name in results.run_names],
             loss_views=list(SUMMARY_VIEWS.values()),
             recipe=recipe,
@@ -65,12 +74,20 @@ def _weight_axes(results: Results) -> dict[str, Any]:
     return {"linear": axes.LinearAxis.covering(shown), "log": axes.LogAxis.covering(shown)}
 
 
+def _epoch_limit(recipe: str) -> dict[str, Any]:
+    """Where the recipe says how often is too often; else the rule of thumb."""
+    limit = recipe_keys.number(recipe, "training", "max_epochs")
+    max_epochs = views.MAX_HARMLESS_EPOCHS if limit is None else limit
+    return {"max_epochs": max_epochs, "shown_limit": f"{max_epochs:g}", "limit_of_recipe": limit is not None}
+
+
 def _charts(results: Results) -> dict[str, Any]:
     data = chart_data(results)
     return {
         "data": Markup(script_json(data)),
         "has_trajectory": data["trajectory"] is not None,
         "has_losses": data["losses"] is not None,
+        "has_seeds": data["losses"] is not None and any(data["losses"]["seeds"]),
         "scroll": "scroll tall" if len(results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
         "smoothing": num_averaged(len(results.trajectory.steps)) if results.trajectory else 1,
         "stride": stride(len(results.trajectory.steps)) if results.trajectory else 1,
@@ -103,7 +120,12 @@ def _environment() -> Environment:
         numbers.nats, numbers.percent, numbers.signed, numbers.whole,
     )  # fmt: skip
     environment.filters.update({format_.__name__: _typeset(format_) for format_ in formats})
-    environment.filters["visible"] = visible
+    environment.filters |= {
+        "visible": visible,
+        "interval": _typeset(numbers.interval),
+        "interval_of_factor": _typeset(partial(numbers.interval, format_=numbers.factor)),
+        "interval_of_percent": _typeset(partial(numbers.interval, format_=numbers.percent)),
+    }
     return environment
 
 

@@ -1,64 +1,86 @@
 """The schema of `results.json`: what an experiment measured, checked before any of it is shown.
 
 Keys that are not listed here are ignored, so a writer may add to the file; a number that could not be measured is null.
+What has a default may be missing: files written by hand or by an older version are shown as far as they go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from doremi import files
 from doremi.errors import InputError, MissingFileError
+from doremi.report.evidence import (
+    ByName,
+    Comparison,
+    ExplainedGain,
+    Measured,
+    Part,
+    SeriesByName,
+    TaskScore,
+    TotalCost,
+)
 
 BASELINE = "baseline"  # trained on the reference weights
 MAIN = "main"  # trained on DoReMi's weights
 NUM_SHOWN_PROBLEMS = 3
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Measured = Finite | None
-ByName = dict[str, Measured]  # of runs or of domains
-SeriesByName = dict[str, list[Measured]]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class Domain(_Part):
+class Domain(Part):
     """One domain: its size, its weight before and after, and the held-out loss of every run on it."""
 
     tokens: int
     held_out_tokens: int
+    held_out_documents: int | None = None
     reference_weight: Measured
     doremi_weight: Measured
     nats: ByName  # per target token
     bits_per_byte: ByName = {}
 
 
-class Cost(_Part):
-    """What training one model took."""
+class Cost(Part):
+    """What training took."""
 
-    train_seconds: Measured
+    train_seconds: Measured  # of all seeds
     num_parameters: int
-    num_tokens: int  # trained on, over all steps
+    num_tokens: int  # that one model was trained on, over all steps; of the search, all of its models
+    flops: Measured = None  # of the same models as the tokens
+
+
+class SeedRun(Part):
+    """One seed of a run."""
+
+    folder: str
+    train_seconds: Measured
+    nats: ByName  # by domain
+    uniform_mean_nats: Measured
+    reference_mean_nats: Measured
+    worst_nats: Measured
 
 
 class Run(Cost):
-    """One trained and evaluated model."""
+    """The models trained on one weight vector; losses elsewhere are means over their seeds."""
 
-    weights: str  # the label of the weights it was trained on
+    weights: str  # the label of the weights they were trained on
     domain_weights: ByName
     seed: int
+    seeds: list[int] = []
     steps: int
-    epochs: ByName  # how often the run saw each domain's training text
+    epochs: ByName  # how often the first seed saw each domain's training text
     folder: str
+    by_seed: dict[str, SeedRun] = {}
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Every seed, of older files the only one."""
+        return self.seeds or [self.seed]
 
 
-class Summaries(_Part):
+class Summaries(Part):
     """Three ways to put the domains of one run into one number, nats per token, by run."""
 
     uniform_mean_nats: ByName
@@ -72,23 +94,33 @@ class WithoutFloor(Summaries):
     domains_at_floor: list[str]
 
 
-class Curves(_Part):
-    """Held-out loss of one run while it trained, nats per token; every list is as long as ``steps``."""
+class SummaryCurves(Part):
+    """The three summaries while a run trained."""
 
-    steps: list[int]
-    nats: SeriesByName
     uniform_mean_nats: list[Measured]
     reference_mean_nats: list[Measured]
     worst_nats: list[Measured]
 
+
+class Curves(SummaryCurves):
+    """Held-out loss of one run while it trained, nats per token; every list is as long as ``steps``.
+
+    Means over the seeds; ``by_seed`` holds the summaries of each of several.
+    """
+
+    steps: list[int]
+    nats: SeriesByName
+    by_seed: dict[str, SummaryCurves] = {}
+
     @model_validator(mode="after")
     def _equally_long(self) -> Curves:
-        summaries = {key: getattr(self, key) for key in Summaries.model_fields}
-        _check_lengths(self.steps, summaries | self.nats)
+        for curves in (self, *self.by_seed.values()):
+            _check_lengths(self.steps, {key: getattr(curves, key) for key in SummaryCurves.model_fields})
+        _check_lengths(self.steps, self.nats)
         return self
 
 
-class Trajectory(_Part):
+class Trajectory(Part):
     """The proxy run: α_t, ᾱ and λ of every domain; every list is as long as ``steps``."""
 
     steps: list[int]
@@ -103,7 +135,7 @@ class Trajectory(_Part):
         return self
 
 
-class Convergence(_Part):
+class Convergence(Part):
     """How far the weights moved, over how many domains they are spread, and how steady they are."""
 
     max_change: Measured = None  # from the reference weights to the answer
@@ -113,7 +145,7 @@ class Convergence(_Part):
     spread: ByName | None = None  # standard deviation of each weight over the proxies' seeds
 
 
-class Alarm(_Part):
+class Alarm(Part):
     """Something that makes the weights doubtful, and what to do about it."""
 
     name: str
@@ -139,6 +171,10 @@ class Results(Summaries):
     convergence: Convergence | None = None
     alarms: list[Alarm] = []
     costs: dict[str, Cost] = {}
+    cost: TotalCost | None = None
+    comparisons: list[Comparison] = []
+    control: dict[str, ExplainedGain] | None = None
+    tasks: dict[str, dict[str, TaskScore]] = {}  # few-shot results by task and run
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
@@ -147,6 +183,21 @@ class Results(Summaries):
         if missing:
             raise ValueError(f"no run named {' and '.join(map(repr, missing))}; there are {list(self.runs)}")
         return self
+
+    @model_validator(mode="after")
+    def _compares_its_own_runs_and_domains(self) -> Results:
+        for found in self.comparisons:
+            if unknown := [name for name in (found.tuned, found.baseline) if name not in self.runs]:
+                raise ValueError(f"a comparison of {unknown[0]!r}, which is no run; there are {list(self.runs)}")
+            for differences in (found, found.documents):
+                if other := sorted(differences.domains.keys() ^ self.domains.keys()):
+                    raise ValueError(f"the comparison of {found.tuned!r} has other domains than the file: {other[:3]}")
+        return self
+
+    @property
+    def headline(self) -> Comparison | None:
+        """The comparison that the experiment is for: main against baseline."""
+        return next((c for c in self.comparisons if (c.tuned, c.baseline) == (MAIN, BASELINE)), None)
 
     @property
     def run_names(self) -> list[str]:

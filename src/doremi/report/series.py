@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from doremi.report.escaping import plotly_text
-from doremi.report.results import Measured, Results
+from doremi.report.results import Curves, Measured, Results
 from doremi.report.views import domain_order
 
 MAX_POINTS = 500  # more than a chart has room for; 200 domains of 3 series make 2.5 MB
@@ -47,18 +47,26 @@ def trajectory_data(results: Results) -> dict[str, Any] | None:
 
 
 def losses_data(results: Results) -> dict[str, Any] | None:
-    """Steps by run, and for each view (`SUMMARY_VIEWS`, then the domains in `domain_order`) the losses by run."""
+    """Steps by run, for each view (`SUMMARY_VIEWS`, then the domains in `domain_order`) the losses by run, and by seed.
+
+    ``seeds[run][seed][view]`` has the summaries alone, and is empty for a run with one seed.
+    """
     curves = {run: results.curves[run] for run in results.run_names if run in results.curves}
     if not any(curve.steps for curve in curves.values()):
         return None
     return {
         "runs": [plotly_text(run) for run in curves],
         "steps": [_thinned(curve.steps) for curve in curves.values()],
+        "seeds": [_summaries_by_seed(curve) for curve in curves.values()],
         "views": [
             *([_rounded(getattr(curve, field)) for curve in curves.values()] for field in SUMMARY_VIEWS),
             *([_rounded(curve.nats.get(name, [])) for curve in curves.values()] for name in domain_order(results)),
         ],
     }
+
+
+def _summaries_by_seed(curve: Curves) -> dict[str, list[list[Measured]]]:
+    return {seed: [_rounded(getattr(of_seed, f)) for f in SUMMARY_VIEWS] for seed, of_seed in curve.by_seed.items()}
 
 
 def stride(num_points: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from doremi.report.escaping import visible
+from doremi.report.evidence import TaskScore
 from doremi.report.results import BASELINE, MAIN, Cost, Results, Summaries
 
 # Muennighoff et al. 2023: up to four epochs are almost as good as new text, then repetition starts to cost.
@@ -63,19 +64,38 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One trained model."""
+    """The models of one run, or of one stage of the search."""
 
     name: str
     weights: str
-    seed: int | None
+    seeds: tuple[int, ...]
     steps: int | None
     cost: Cost
     folder: str
 
     @property
     def flops(self) -> float:
-        """Estimate for training: 6 x parameters x tokens."""
-        return FLOPS_PER_PARAMETER_AND_TOKEN * self.cost.num_parameters * self.cost.num_tokens
+        """As the file says, or an estimate for training: 6 x parameters x tokens."""
+        estimate = FLOPS_PER_PARAMETER_AND_TOKEN * self.cost.num_parameters * self.cost.num_tokens
+        return estimate if self.cost.flops is None else self.cost.flops
+
+
+@dataclass(frozen=True)
+class WeightsRow:
+    """One domain's weight in every run, in the order of `Results.run_names`."""
+
+    name: str
+    weights: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One few-shot task; scores in the order of `Results.run_names`, None where a run was not asked."""
+
+    name: str
+    metric: str
+    num_documents: int
+    scores: tuple[TaskScore | None, ...]
 
 
 def domain_order(results: Results) -> list[str]:
@@ -159,9 +179,9 @@ def speed_up(results: Results) -> float | None:
 
 def cost_rows(results: Results) -> list[CostRow]:
     """First what finding the weights took, where it is known, then every run that was compared."""
-    search = [CostRow(visible(name), "", None, None, cost, "") for name, cost in results.costs.items()]
+    search = [CostRow(visible(name), "", (), None, cost, "") for name, cost in results.costs.items()]
     runs = [
-        CostRow(visible(name), visible(run.weights), run.seed, run.steps, run, visible(run.folder))
+        CostRow(visible(name), visible(run.weights), tuple(run.all_seeds), run.steps, run, visible(run.folder))
         for name, run in ((name, results.runs[name]) for name in results.run_names)
     ]
     return search + runs
@@ -173,7 +193,22 @@ def total_seconds(rows: list[CostRow]) -> float | None:
     return sum(known) if known else None
 
 
-def repeated_domains(results: Results) -> list[str]:
-    """Domains that main saw more often than repetition is harmless."""
+def task_rows(results: Results) -> list[TaskRow]:
+    """One row a task, in the order of the file; a task without a score is left out."""
+    return [
+        TaskRow(visible(task), visible(first.metric), first.num_documents, tuple(map(by_run.get, results.run_names)))
+        for task, by_run in results.tasks.items()
+        for first in list(by_run.values())[:1]
+    ]
+
+
+def weights_rows(results: Results) -> list[WeightsRow]:
+    """The weights that every run was trained on, in `domain_order`."""
+    by_run = [results.runs[run].domain_weights for run in results.run_names]
+    return [WeightsRow(visible(n), tuple(weights.get(n) for weights in by_run)) for n in domain_order(results)]
+
+
+def repeated_domains(results: Results, *, max_epochs: float = MAX_HARMLESS_EPOCHS) -> list[str]:
+    """Domains that main saw more often than ``max_epochs`` times."""
     seen = results.runs[MAIN].epochs
-    return [visible(n) for n in domain_order(results) if (seen.get(n) or 0) > MAX_HARMLESS_EPOCHS]
+    return [visible(n) for n in domain_order(results) if (seen.get(n) or 0) > max_epochs]

@@ -106,12 +106,27 @@
     return {color: colour(`--line-${(run - 1) % 8}`), dash: DASHES[1 + (run % 2)], width: 1.75};
   };
 
+  // A thin line for each seed of each run; minus the baseline of the same seed
+  const seedLines = (view, isDifference) => data.losses.seeds.flatMap((bySeed, run) =>
+    Object.entries(bySeed).filter(([seed, views]) => views[view] && (!isDifference || data.losses.seeds[0][seed])).map(
+      ([seed, views]) => ({
+        x: data.losses.steps[run],
+        y: isDifference
+          ? minusBaseline([data.losses.steps[0], data.losses.steps[run]], [data.losses.seeds[0][seed][view], views[view]])[1]
+          : views[view],
+        legendgroup: data.losses.runs[run], showlegend: false, hoverinfo: "skip", mode: "lines", opacity: 0.45,
+        line: {...runLine(run), dash: "solid", width: 0.9},
+      })));
+
   const drawLosses = (chart, view, isDifference) => {
     const {runs, steps} = data.losses;
     const loss = data.losses.views[view];
     const series = isDifference ? minusBaseline(steps, loss) : loss;
     const level = isDifference ? 0 : lastOf(loss[0]);
-    Plotly.react(chart, series.map((y, run) => ({x: steps[run], y, name: runs[run], mode: "lines", line: runLine(run)})),
+    const means = series.map((y, run) => ({
+      x: steps[run], y, name: runs[run], legendgroup: runs[run], mode: "lines", line: runLine(run),
+    }));
+    Plotly.react(chart, [...seedLines(view, isDifference), ...means],
       layout({
         layout: {
           hovermode: "x unified", showlegend: true,
@@ -139,6 +154,19 @@
     addChart(draw);
     view.closest(".controls").addEventListener("change", draw);
   }
+
+  // Differences: one pair of runs at a time
+  document.getElementById("pair")?.addEventListener("change", (event) => {
+    document.querySelectorAll("[data-pair]").forEach((pair) => { pair.hidden = pair.dataset.pair !== event.target.value; });
+  });
+
+  // Rows of long tables by name
+  document.querySelectorAll("input[data-rows]").forEach((search) => search.addEventListener("input", () => {
+    const wanted = search.value.toLowerCase();
+    document.querySelectorAll(search.dataset.rows).forEach((row) => {
+      row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+    });
+  }));
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("beforeprint", () => { root.classList.add("printing"); redraw(); });

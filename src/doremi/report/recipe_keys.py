@@ -1,0 +1,39 @@
+"""The resolved recipe of a run directory as keys and values, read leniently: a report shows it and obeys nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+def flatten(recipe: str) -> dict[str, str]:
+    """Dotted keys to values as text; empty where the text is no YAML mapping."""
+    content = _read(recipe)
+    return dict(_flat(content, "")) if isinstance(content, dict) else {}
+
+
+def number(recipe: str, section: str, key: str) -> float | None:
+    """One positive number of the recipe; None where there is none."""
+    content = _read(recipe)
+    found = content.get(section) if isinstance(content, dict) else None
+    value = found.get(key) if isinstance(found, dict) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return float(value) if is_number else None
+
+
+def _read(recipe: str) -> Any:
+    try:
+        return yaml.safe_load(recipe)
+    except yaml.YAMLError:
+        return None
+
+
+def _flat(content: dict[Any, Any], prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", str(value)))
+    return found
