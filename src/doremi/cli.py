@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from doremi import __version__, console, files, launch
 from doremi.cli_corpus import add_corpus
 from doremi.cli_perplexity import add_perplexity
+from doremi.cli_plan import add_plan
 from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_demo(verbs)
     _add_stages(verbs)
+    add_plan(verbs)
     _add_loader(verbs)
     _add_report(verbs)
     add_perplexity(verbs)
@@ -129,7 +131,7 @@ def _add_recipe_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the resolved recipe and, for each stage, tokens, parameters, FLOPs and epochs; run nothing",
+        help="print the resolved recipe and its plan, as `doremi plan` does; run nothing",
     )
 
 
@@ -179,9 +181,9 @@ def _run_stage(options: argparse.Namespace) -> None:
     loaded = recipe.load(options.recipe, options.overrides)
     out = options.out or Path("runs") / options.recipe.stem
     if options.dry_run:
-        from doremi import plan
+        from doremi import planning
 
-        print(loaded.to_yaml(), plan.describe(loaded, out), sep="\n")
+        print(loaded.to_yaml(), planning.show(planning.make(loaded, out), loaded), sep="\n")
         return
     if options.verb in TRAINING_VERBS:
         launch.use_processes(options.nproc, options.arguments)

@@ -1,0 +1,134 @@
+"""A plan as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from doremi.planning.pace import Pace
+from doremi.planning.plan import Plan
+from doremi.planning.stages import Stage
+from doremi.recipe import Recipe
+from doremi.report.escaping import visible
+
+MAX_DOMAINS = 100  # rows of the table of epochs
+
+
+def show(plan: Plan, recipe: Recipe, *, pace: Pace | None = None, price: float | None = None) -> str:
+    """Stages, epochs, memory, disk and doubts; hours where the pace is known, money with a price in USD.
+
+    Args:
+        plan: of the recipe.
+        recipe: it says what the corpus is made from.
+        pace: of the devices.
+        price: of one device for an hour.
+    """
+    parts = [
+        "Stages",
+        *_table(_stage_rows(plan, pace, price)),
+        *_footnotes(plan, recipe, pace),
+        *(["", "Epochs of each domain", *_table(_epoch_rows(plan))] if plan.store else []),
+        "",
+        _memory_line(plan),
+        _disk_line(plan),
+        *(["", "Doubts", *(f"  - {doubt}" for doubt in plan.doubts)] if plan.doubts else []),
+    ]
+    return "\n".join(parts)
+
+
+def _stage_rows(plan: Plan, pace: Pace | None, price: float | None) -> Iterator[list[str]]:
+    timed = ["hours"] if pace else []
+    yield ["", "models", "parameters", "tokens each", "FLOPs", "of a main run", *timed, *(["USD"] if price else [])]
+    trained = [stage for stage in plan.stages if stage.num_models > 0]
+    for stage in trained:
+        yield [
+            f"train {_label(stage, plan)}",
+            f"{stage.num_models}",
+            f"{stage.size.num_parameters:,}",
+            f"{stage.num_tokens:,}",
+            f"{stage.flops:.2e}",
+            f"{stage.flops / plan.main_flops:.3f}",
+            *_cost(pace.seconds(stage) if pace else None, plan, price),
+        ]
+    seconds = sum(map(pace.seconds, trained)) if pace else None
+    if plan.held_out:
+        scoring = plan.held_out
+        spent = pace.seconds_for(scoring.flops) if pace else None
+        share = f"{scoring.flops / plan.main_flops:.3f}"
+        label = f"score held-out text ({scoring.num_tokens:,} tokens)"
+        yield [label, "", "", "", f"{scoring.flops:.2e}", share, *_cost(spent, plan, price)]
+        seconds = seconds + spent if seconds is not None and spent is not None else None
+    total = f"{plan.total_flops / plan.main_flops:.3f}"
+    yield ["all", "", "", "", f"{plan.total_flops:.2e}", total, *_cost(seconds, plan, price)]
+
+
+def _label(stage: Stage, plan: Plan) -> str:
+    """The reference is the first of the baselines where both would be the same run."""
+    baseline = next(other for other in plan.stages if other.name == "baseline")
+    main = next(other for other in plan.stages if other.name == "main")
+    is_shared = stage.name == "reference" and baseline.num_models < main.num_models
+    return "reference (and baseline)" if is_shared else visible(stage.name)
+
+
+def _cost(seconds: float | None, plan: Plan, price: float | None) -> list[str]:
+    if seconds is None:
+        return []
+    hours = seconds / 3600
+    return [f"{hours:,.2f}", *([f"{hours * plan.num_devices * price:,.2f}"] if price else [])]
+
+
+def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
+    if plan.store is None:
+        inputs = recipe.corpus.store or ", ".join(item.source for item in recipe.corpus.inputs)
+        yield f"  corpus: {inputs}: tokens and epochs are known once `doremi prepare` has run"
+    else:
+        tokens = sum(plan.store.num_tokens(name) for name in plan.store.names)
+        yield f"  corpus: {tokens:,} tokens in {len(plan.store.names)} domains (prepared)"
+    if plan.is_bound:
+        yield f"  rounds: auto; planned for all {recipe.reweighting.max_rounds} that there may be"
+    if pace is not None:
+        yield f"  times: {pace.describe()}; without preparing, saving and waiting in queues"
+
+
+def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
+    assert plan.store is not None
+    trained = [stage for stage in plan.stages if stage.num_models > 0]
+    yield ["domain", "tokens", *(visible(stage.name) for stage in trained)]
+    names = [name for name in plan.store.names if any(name in (stage.epochs or {}) for stage in trained)]
+    for name in names[:MAX_DOMAINS]:
+        epochs = ["?" if stage.epochs is None else f"{stage.epochs.get(name, 0.0):.2f}" for stage in trained]
+        yield [visible(name), f"{plan.store.num_tokens(name):,}", *epochs]
+    if len(names) > MAX_DOMAINS:
+        yield [f"and {len(names) - MAX_DOMAINS} more (--json has all)", ""]
+    if any(stage.epochs is None for stage in trained):
+        yield ["? is known once the proxy has given the weights", ""]
+
+
+def _memory_line(plan: Plan) -> str:
+    needed = ", ".join(f"{run} {_size(memory.total)}" for run, memory in plan.memories.items())
+    return f"Memory on each device, about: {needed}"
+
+
+def _disk_line(plan: Plan) -> str:
+    disk = plan.disk
+    corpus = "corpus not known yet" if disk.corpus is None else f"corpus {_size(disk.corpus)}"
+    losses = f", reference losses {_size(disk.reference_losses)}" if disk.reference_losses else ""
+    models = f"models {_size(disk.models)}, checkpoints {_size(disk.checkpoints)}"
+    return f"Disk: {_size(disk.total)} ({corpus}, {models}{losses})"
+
+
+def _size(num_bytes: float) -> str:
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.1f} {unit}"
+    return f"{num_bytes / 1e3:.0f} kB"
+
+
+def _table(rows: Iterator[list[str]]) -> Iterator[str]:
+    """The first column to the left, numbers to the right; a row that is too short is a remark."""
+    lines: Sequence[list[str]] = list(rows)
+    num_columns = len(lines[0])
+    whole = [line for line in lines if len(line) == num_columns]
+    widths = [max(len(line[column]) for line in whole) for column in range(num_columns)]
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=False)]
+        yield "  ".join(["", line[0].ljust(widths[0]), *cells]).rstrip()
