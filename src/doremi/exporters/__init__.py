@@ -73,4 +73,9 @@ def export(mixture: Mixture, format_id: str, *, unit: Unit | None = None) -> Exp
     unit = unit or chosen.units[0]
     if unit not in chosen.units:
         raise InputError(f"unit is {unit!r}; {format_id} counts {' or '.join(chosen.units)}")
+    if chosen.names_files and not all(domain.shards for domain in mixture.domains):
+        raise InputError(
+            f"{mixture.corpus}: {format_id} names the .bin and .idx files of a corpus, and one that is read in place "
+            "has none; prepare it (the folder as one of corpus.inputs), or export csv"
+        )
     return chosen.render(mixture, unit)

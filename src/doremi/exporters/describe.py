@@ -53,9 +53,20 @@ def comment(mixture: Mixture, unit: Unit, usage: Iterable[str]) -> str:
     return "".join(f"# {visible(line)}\n" for line in lines)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper, but a text with characters that do not show is quoted: it writes U+0085 plain and reads a space."""
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if visible(text) == text else '"')
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 def yaml_text(content: object) -> str:
     """YAML in the order given, whatever a domain is called."""
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1 << 20)
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 20)
     return text
 
 

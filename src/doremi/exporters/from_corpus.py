@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from doremi.corpus import TokenStore
+from doremi.corpus.arrow_store import ArrowStore
 from doremi.corpus.indexed import little_endian
 from doremi.corpus.manifest import ShardEntry, Split, entries
 from doremi.errors import InputError
@@ -46,6 +47,8 @@ def _domain(
     name: str, weight: float, store: TokenStore, shards: Mapping[tuple[str, Split], list[ShardEntry]]
 ) -> Domain:
     def of(split: Split) -> tuple[Shard, ...]:
+        if isinstance(store, ArrowStore):
+            return ()
         root = store.path.absolute()
         return tuple(Shard(str(root / entry.file), entry.tokens) for entry in shards[name, split] if entry.tokens)
 

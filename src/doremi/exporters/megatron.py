@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 
 from doremi.exporters.describe import Export, comment, record, yaml_text
-from doremi.exporters.mixture import Mixture, Unit
-from doremi.exporters.shards import check_megatron_files, prefix_weights
+from doremi.exporters.mixture import Domain, Mixture, Unit
 
 
 def megatron(mixture: Mixture, unit: Unit) -> Export:
@@ -28,7 +27,6 @@ def megatron(mixture: Mixture, unit: Unit) -> Export:
     Validation draws from the held-out files of the same domains by their size: Megatron's ``--split`` would take
     training documents for it.
     """
-    check_megatron_files(mixture)
     weights, held_out = _training(mixture), _held_out(mixture)
     words = [word for prefix, weight in weights.items() for word in (repr(weight), prefix)]
     blend = {"train": words, "valid": held_out or None, "test": None, "doremi": record(mixture, unit)}
@@ -44,7 +42,6 @@ def megatron(mixture: Mixture, unit: Unit) -> Export:
 
 def megatron_bridge(mixture: Mixture, unit: Unit) -> Export:
     """An override of ``dataset``, for OmegaConf.merge or ConfigContainer."""
-    check_megatron_files(mixture)
     weights, held_out = _training(mixture), _held_out(mixture)
     per_split = [[list(weights), list(weights.values())], [held_out, None] if held_out else None, None]
     usage = ["use: OmegaConf.merge(recipe, OmegaConf.load(FILE)), or as dataset.blend_per_split of a ConfigContainer"]
@@ -53,7 +50,13 @@ def megatron_bridge(mixture: Mixture, unit: Unit) -> Export:
 
 
 def _training(mixture: Mixture) -> dict[str, float]:
-    return {prefix: weight for domain in mixture.domains for prefix, weight in prefix_weights(domain).items()}
+    return {prefix: weight for domain in mixture.domains for prefix, weight in _by_prefix(domain).items()}
+
+
+def _by_prefix(domain: Domain) -> dict[str, float]:
+    """A domain's weight shared out over its files by their tokens: a small file is not repeated sooner than a large."""
+    total = sum(shard.tokens for shard in domain.shards)
+    return {shard.prefix: domain.weight * shard.tokens / total for shard in domain.shards}
 
 
 def _held_out(mixture: Mixture) -> list[str]:

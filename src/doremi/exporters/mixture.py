@@ -28,7 +28,7 @@ class Domain:
     documents: int
     tokens: int  # one EOS a document included
     bytes: int  # of UTF-8; 0 where it is not known
-    shards: tuple[Shard, ...]
+    shards: tuple[Shard, ...]  # none where the corpus is read in place from other files
     held_out: tuple[Shard, ...]
 
 

@@ -14,14 +14,12 @@ import shlex
 from doremi import files
 from doremi.exporters.describe import Export, comment, yaml_text
 from doremi.exporters.mixture import Mixture, Unit
-from doremi.exporters.shards import check_megatron_files
 
 FOLDER = "nanotron"  # where the links are made
 
 
 def nanotron(mixture: Mixture, unit: Unit) -> Export:
     """A stage of the configuration, and a shell script that makes the folders."""
-    check_megatron_files(mixture)
     folders = {domain.name: f"{FOLDER}/{files.encode_name(domain.name)}" for domain in mixture.domains}
     dataset = {
         "dataset_folder": list(folders.values()),

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from doremi.exporters.describe import Export, comment, yaml_text
 from doremi.exporters.mixture import Domain, Mixture, Unit
-from doremi.exporters.shards import check_megatron_files
 
 _ROUNDING = 1.05  # whole sequences of every path are taken: room for what is lost at the ends of small ones
 
 
 def olmo_core(mixture: Mixture, unit: Unit) -> Export:
     """The sources; repetition is allowed as far as ``mixture.num_tokens`` needs it."""
-    check_megatron_files(mixture)
     if mixture.num_tokens is None:
         mixture = mixture.warn(
             "no source may be repeated, and OLMo-core refuses a mixture that would need it; --tokens N, what the run "

@@ -35,7 +35,7 @@ def table(mixture: Mixture, unit: Unit) -> Export:
     known = all(domain.bytes for domain in mixture.domains)
     by_document, by_byte = mixture.draws("documents"), mixture.draws("bytes") if known else {}
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # "minimal" leaves a \r unquoted
     writer.writerow(COLUMNS)
     for domain in mixture.domains:
         weights = (domain.weight, by_document[domain.name], by_byte.get(domain.name, ""))
