@@ -158,6 +158,7 @@ def test_refused(tmp_path, capsys, two_rounds, settings, message):
     code = main(["train", str(two_rounds), "--run", "proxy", "--out", str(tmp_path / "out"), "--set", settings])
     assert code == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out/rounds").exists()  # found before any training
 
 
 def test_every_rule_can_be_compared_with(tmp_path, two_rounds):
