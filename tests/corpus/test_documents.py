@@ -226,7 +226,8 @@ class TestFiles:
             files_of({"path": write_jsonl("a.jsonl", [])})
 
     @pytest.mark.parametrize(
-        ("domain", "message"), [("n" * 500, "has 500 bytes once percent-encoded"), (" ", "is empty")]
+        ("domain", "message"),
+        [("n" * 500, "has 500 bytes once percent-encoded"), (" ", "is empty"), ("", "is empty")],
     )
     def test_impossible_domain_of_a_recipe(self, write_jsonl, domain, message):
         with pytest.raises(InputError, match=rf"domain name '.* {message}"):

@@ -149,7 +149,8 @@ def _place(found: Sequence[Leaf]) -> Iterator[_Place]:
 def _input_file(
     config: InputConfig, leaf: Leaf, domain_folder: str | None, split_folder: str | None
 ) -> InputFile | None:
-    domain = config.domain if config.domain or config.domain_field else domain_folder
+    is_given = config.domain is not None or config.domain_field is not None
+    domain = config.domain if is_given else domain_folder
     if domain is None and config.domain_field is None:
         raise InputError(
             f"{leaf.source}: no domain for this input; set `domain` to one name, `domain_field` to the field of a "

@@ -83,7 +83,8 @@ def encode_in_processes(
     except BrokenProcessPool:
         raise RunFailedError(
             "a worker process was killed, probably for want of memory; run this again with a smaller "
-            "corpus.num_workers: input files that are finished are kept"
+            "corpus.num_workers: input files that are finished are kept (a script that calls prepare with several "
+            'workers needs `if __name__ == "__main__":` around it, as multiprocessing does)'
         ) from None
     except (KeyboardInterrupt, GeneratorExit):  # here, or in whoever takes what is yielded
         for process in set(active_children()) - others:
