@@ -155,8 +155,7 @@ def test_bounds_reach_the_adversary(tmp_path, two_rounds):
     ],
 )
 def test_refused(tmp_path, capsys, two_rounds, settings, message):
-    code = main(["train", str(two_rounds), "--run", "proxy", "--out", str(tmp_path / "out"), "--set", settings])
-    assert code == 2
+    assert main(["run", str(two_rounds), "--out", str(tmp_path / "out"), "--set", settings]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out/rounds").exists()  # found before any training
 
