@@ -81,10 +81,11 @@ def differences(comparison: Comparison) -> Differences:
 
 def forests(results: Results) -> list[Forest]:
     """One for each pair, in the order of the file."""
-    return [_forest(comparison) for comparison in results.comparisons]
+    return [forest(comparison) for comparison in results.comparisons]
 
 
-def _forest(comparison: Comparison) -> Forest:
+def forest(comparison: Comparison) -> Forest:
+    """All differences of one pair."""
     found = differences(comparison)
     ordered = sorted(found.domains, key=lambda name: _or_last(found.domains[name].value))
     return Forest(

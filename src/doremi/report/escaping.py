@@ -10,11 +10,13 @@ import base64
 import hashlib
 import html
 import json
+import re
 import unicodedata
 from typing import Any
 
 # Control, format (bidirectional overrides, zero width), lone surrogates, line and paragraph separators
 _UNSEEN_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_MARKDOWN_SIGNS = re.compile(r"[\\`*_\[\]~$#@]|:(?=\S)|(?<=www)\.", re.IGNORECASE)
 _JOINERS = {"\u200c", "\u200d"}  # part of ordinary spelling in Persian, Hindi and emoji
 
 
@@ -29,6 +31,15 @@ def visible(text: str, *, keep: str = "") -> str:
 
 def _is_seen(char: str) -> bool:
     return unicodedata.category(char) not in _UNSEEN_CATEGORIES or char in _JOINERS
+
+
+def markdown_text(text: str) -> str:
+    r"""``text`` for a line or a table cell of Markdown: nothing in it is markup, HTML, a link, mathematics or a column.
+
+    Entities for what HTML reads, because every renderer keeps them; a backslash before the rest.
+    """
+    escaped = _MARKDOWN_SIGNS.sub(r"\\\g<0>", html.escape(visible(text), quote=False))
+    return escaped.replace("|", "&#124;")
 
 
 def plotly_text(text: str) -> str:

@@ -109,7 +109,7 @@ class Comparison(Differences):
     tuned: str
     baseline: str
     seeds: list[int]
-    unpaired_seeds: list[int] = []
+    unpaired_seeds: list[int] = Field(default_factory=list)
     verdict: Verdict
     documents: Differences
     speed_up: SpeedUp

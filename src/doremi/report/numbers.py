@@ -26,6 +26,13 @@ def interval(ends: tuple[float, float] | None, format_: Callable[[float], str] =
     return MISSING if ends is None else f"{format_(ends[0])} to {format_(ends[1])}"
 
 
+def with_interval(
+    value: float | None, ends: tuple[float, float] | None, format_: Callable[[float | None], str] = signed
+) -> str:
+    """``-0.052 (-0.071 to -0.033)``, or the value alone."""
+    return format_(value) + (f" ({interval(ends, format_)})" if ends else "")
+
+
 def p_value(value: float | None) -> str:
     """``0.012``; ``<0.001`` for what would round to nothing."""
     if value is None:

@@ -18,8 +18,9 @@ def number(recipe: str, section: str, key: str) -> float | None:
     content = _read(recipe)
     found = content.get(section) if isinstance(content, dict) else None
     value = found.get(key) if isinstance(found, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if value > 0 else None
 
 
 def _read(recipe: str) -> Any:

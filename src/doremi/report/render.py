@@ -1,4 +1,4 @@
-"""A run directory to one self-contained HTML page."""
+"""A run directory to one self-contained HTML page and its Markdown twin."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from doremi.errors import InputError, MissingFileError
 from doremi.report import axes, comparisons, numbers, recipe_keys, sentences, trust, views
 from doremi.report.escaping import content_security_source, script_json, visible
 from doremi.report.evidence import SUMMARIES
+from doremi.report.markdown import render_markdown
 from doremi.report.results import Results, load
 from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
 
@@ -25,18 +26,19 @@ MAX_DOMAINS_IN_FULL = 30  # longer tables scroll inside the page
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``run_dir/report.html`` from ``results.json``, ``recipe.yaml`` and ``weights.json`` beside it.
+    """Write ``run_dir/report.html`` and its twin ``report.md`` from the files beside them; returns the page's path.
+
+    Reads ``results.json``, ``recipe.yaml`` and ``weights.json``.
 
     Raises:
         MissingFileError: the folder or one of the three files does not exist.
         InputError: one of them is not what it should be.
     """
-    page = render_page(
-        load(run_dir),
-        recipe=_read_text(run_dir / "recipe.yaml"),
-        weights=_read_text(run_dir / "weights.json"),
-    )
+    results, recipe = load(run_dir), read_text(run_dir / "recipe.yaml")
+    page = render_page(results, recipe=recipe, weights=read_text(run_dir / "weights.json"))
     path = run_dir / REPORT
+    twin = render_markdown(results, recipe=recipe, max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS)
+    files.write_text(path.with_suffix(".md"), twin)
     files.write_text(path, page)
     return path
 
@@ -56,7 +58,8 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
             pairs=comparisons.pair_rows(results),
             explained=comparisons.explained_rows(results),
             summaries=list(SUMMARIES.values()),
-            **_epoch_limit(recipe),
+            max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
+            limit_of_recipe=epoch_limit(recipe) is not None,
             run_names=[visible(name) for name in results.run_names],
             loss_views=list(SUMMARY_VIEWS.values()),
             recipe=recipe,
@@ -74,11 +77,9 @@ def _weight_axes(results: Results) -> dict[str, Any]:
     return {"linear": axes.LinearAxis.covering(shown), "log": axes.LogAxis.covering(shown)}
 
 
-def _epoch_limit(recipe: str) -> dict[str, Any]:
-    """Where the recipe says how often is too often; else the rule of thumb."""
-    limit = recipe_keys.number(recipe, "training", "max_epochs")
-    max_epochs = views.MAX_HARMLESS_EPOCHS if limit is None else limit
-    return {"max_epochs": max_epochs, "shown_limit": f"{max_epochs:g}", "limit_of_recipe": limit is not None}
+def epoch_limit(recipe: str) -> float | None:
+    """How often is too often, where the recipe says so."""
+    return recipe_keys.number(recipe, "training", "max_epochs")
 
 
 def _charts(results: Results) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _environment() -> Environment:
     )
     formats = (
         numbers.count, numbers.duration, numbers.epochs, numbers.factor,
-        numbers.nats, numbers.percent, numbers.signed, numbers.whole,
+        numbers.nats, numbers.p_value, numbers.percent, numbers.signed, numbers.whole,
     )  # fmt: skip
     environment.filters.update({format_.__name__: _typeset(format_) for format_ in formats})
     environment.filters |= {
@@ -143,7 +144,13 @@ def _template_text(name: str) -> str:
     return (resources.files("doremi.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file of a run directory.
+
+    Raises:
+        MissingFileError: there is none.
+        InputError: it is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from doremi import files
 from doremi.errors import InputError, MissingFileError
@@ -39,7 +39,7 @@ class Domain(Part):
     reference_weight: Measured
     doremi_weight: Measured
     nats: ByName  # per target token
-    bits_per_byte: ByName = {}
+    bits_per_byte: ByName = Field(default_factory=dict)
 
 
 class Cost(Part):
@@ -68,11 +68,11 @@ class Run(Cost):
     weights: str  # the label of the weights they were trained on
     domain_weights: ByName
     seed: int
-    seeds: list[int] = []
+    seeds: list[int] = Field(default_factory=list)
     steps: int
     epochs: ByName  # how often the first seed saw each domain's training text
     folder: str
-    by_seed: dict[str, SeedRun] = {}
+    by_seed: dict[str, SeedRun] = Field(default_factory=dict)
 
     @property
     def all_seeds(self) -> list[int]:
@@ -110,7 +110,7 @@ class Curves(SummaryCurves):
 
     steps: list[int]
     nats: SeriesByName
-    by_seed: dict[str, SummaryCurves] = {}
+    by_seed: dict[str, SummaryCurves] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _equally_long(self) -> Curves:
@@ -141,7 +141,7 @@ class Convergence(Part):
     max_change: Measured = None  # from the reference weights to the answer
     effective_num_domains: Measured = None
     status: str | None = None  # of the rounds
-    changes: list[Measured] = []  # largest change of a weight in each round
+    changes: list[Measured] = Field(default_factory=list)  # largest change of a weight in each round
     spread: ByName | None = None  # standard deviation of each weight over the proxies' seeds
 
 
@@ -166,15 +166,15 @@ class Results(Summaries):
     num_worse: int
     num_domains: int
     verdict: str
-    curves: dict[str, Curves] = {}
+    curves: dict[str, Curves] = Field(default_factory=dict)
     trajectory: Trajectory | None = None
     convergence: Convergence | None = None
-    alarms: list[Alarm] = []
-    costs: dict[str, Cost] = {}
+    alarms: list[Alarm] = Field(default_factory=list)
+    costs: dict[str, Cost] = Field(default_factory=dict)
     cost: TotalCost | None = None
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default_factory=list)
     control: dict[str, ExplainedGain] | None = None
-    tasks: dict[str, dict[str, TaskScore]] = {}  # few-shot results by task and run
+    tasks: dict[str, dict[str, TaskScore]] = Field(default_factory=dict)  # few-shot results by task and run
     provenance: dict[str, Any]
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doremi.report import numbers, views
+from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
 from doremi.report.escaping import visible
 from doremi.report.evidence import Comparison, Outcome, Tally
@@ -27,10 +27,10 @@ def basis(forest: Forest) -> str:
     """What the intervals are made from, and what they therefore cannot say."""
     if forest.basis is Basis.SEEDS:
         return f"Over {len(forest.seeds)} seeds: the 95 % intervals are what training again with other seeds may give."
-    models = "one model" if len(forest.seeds) == 1 else f"{len(forest.seeds)} models"
+    seeds = "one seed" if len(forest.seeds) == 1 else f"{len(forest.seeds)} seeds"
     return (
-        f"Over documents, as there are too few seeds: the 95 % intervals are what other held-out text may give to the "
-        f"same {models}. They say nothing about training again with another seed, whose noise is often larger."
+        f"Over documents, as {seeds} cannot tell: the 95 % intervals are what other held-out text may give with the "
+        "same models. They say nothing about training again with another seed, whose noise is often larger."
     )
 
 
@@ -79,6 +79,24 @@ def cost_with_search(results: Results) -> str | None:
     if not found or found.value is None:
         return None
     return f"with the search, the baseline's loss cost {numbers.factor(1 / found.value)} the FLOPs of the baseline"
+
+
+def trust_facts(results: Results) -> list[tuple[str, str]]:
+    """What the weights themselves show, as name and figure."""
+    convergence, absent = results.convergence, trust.absent_domains(results)
+    facts = []
+    if convergence and convergence.max_change is not None:
+        facts.append(("largest change of a weight", numbers.percent(convergence.max_change)))
+    if convergence and convergence.effective_num_domains is not None:
+        before = trust.effective_num_domains(results.runs[BASELINE].domain_weights)
+        now = f"{convergence.effective_num_domains:.1f} of {results.num_domains}"
+        facts.append(("effective number of domains", f"{now}, before {before:.1f}"))
+    facts.append(("domains left out", f"{len(absent)}{': ' if absent else ''}{listed(absent)}"))
+    if (drift := trust.late_drift(results)) is not None:
+        facts.append(("drift in the last quarter", numbers.percent(drift)))
+    if (spread := trust.largest_spread(results)) is not None:
+        facts.append(("spread over the proxies' seeds", numbers.percent(spread)))
+    return facts
 
 
 def at_floor(results: Results) -> str | None:

@@ -12,8 +12,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from doremi.report import numbers, views
+from doremi.report import comparisons, numbers, sentences, trust, views
 from doremi.report.escaping import visible
+from doremi.report.evidence import SUMMARIES, Judged
 from doremi.report.results import BASELINE, MAIN, Results, parse
 
 Encode = Callable[[str], str]
@@ -26,7 +27,7 @@ MIN_NAME_WIDTH = 14
 MIN_NUMBER_WIDTH, MAX_NUMBER_WIDTH = 6, 12  # longer names of runs are folded
 SIZE_HEADS = ("tokens", "reference\nweight", "DoReMi\nweight")
 DIFFERENCE_HEAD = f"{MAIN} -\n{BASELINE}"
-MAX_FLOOR_NAMES = 8
+PRIMARY_LABEL = next(iter(SUMMARIES.values()))  # what a verdict rests on
 
 
 def summary_table(results: Mapping[str, Any]) -> SummaryTable:
@@ -66,6 +67,9 @@ class SummaryTable:
         for runs in others:
             yield Text("\nFurther runs\n")
             yield _further_table(lines, names, runs, encode)
+        if self.results.headline:
+            yield Text("")
+            yield _evidence_table(self.results, encode)
         yield Text("")
         yield from (Text(encode(sentence)) for sentence in _sentences(self.results))
 
@@ -161,19 +165,49 @@ def _losses(line: _Line, runs: range) -> list[Text]:
     ]
 
 
+def _evidence_table(results: Results, encode: Encode) -> Table:
+    """The summaries of main - baseline, then what a verdict rests on for every other pair, each with its interval."""
+    first, *others = comparisons.pair_rows(results)
+    table = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="")
+    table.add_column("difference", overflow="fold", vertical="bottom", min_width=MIN_NAME_WIDTH)
+    for head in ("nats per\ntoken", f"95 % interval\nover {first.basis.value}"):
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True, vertical="bottom")
+    table.add_row(f"{first.tuned} - {first.baseline}:")
+    for label, judged in zip(SUMMARIES.values(), first.summaries, strict=True):
+        table.add_row(f"  {label}", *_judged(judged))
+    if others:
+        table.add_row(f"{PRIMARY_LABEL}:")
+    for pair in others:
+        table.add_row(Text(encode(f"  {pair.tuned} - {pair.baseline}")), *_judged(pair.summaries[0]))
+    return table
+
+
+def _judged(judged: Judged) -> tuple[str, str, str]:
+    return numbers.signed(judged.value), numbers.interval(judged.ends), judged.outcome
+
+
 def _sentences(results: Results) -> Iterator[str]:
-    at_floor = views.domains_at_floor(results)
-    if at_floor:
-        more = f" and {len(at_floor) - MAX_FLOOR_NAMES} more" if len(at_floor) > MAX_FLOOR_NAMES else ""
-        yield f"At the floor, below a tenth of the reference weight: {', '.join(at_floor[:MAX_FLOOR_NAMES])}{more}"
-    yield f"Better than the baseline on {results.num_better} of {results.num_domains} domains"
-    steps = numbers.whole(results.runs[BASELINE].steps)
-    if results.steps_to_match is None:
-        yield f"main did not reach the baseline's final reference-weighted mean in {steps} steps"
+    """What is said below the tables; the verdict last, where a person looks first."""
+    if at_floor := sentences.at_floor(results):
+        yield _capitalised(at_floor)
+    if results.headline:
+        forest = comparisons.forest(results.headline)
+        yield f"Domains, Holm-corrected over {forest.basis.value}: {sentences.tally(forest.tally)}"
     else:
-        reached = numbers.whole(results.steps_to_match)
-        yield f"main reached the baseline's final reference-weighted mean at step {reached} of {steps}"
+        yield f"Better than the baseline on {results.num_better} of {results.num_domains} domains"
+    factor = views.speed_up(results)
+    yield f"Speed-up{'' if factor is None else ' ' + numbers.factor(factor)}: {sentences.speed_up(results)}"
+    if cost := sentences.cost(results):
+        yield f"Cost: {cost}"
+    if results.alarms:
+        kinds = ", ".join(row.name for row in trust.alarm_rows(results))
+        yield f"Alarms ({kinds}): the report says what they found and what to do"
     yield visible(results.verdict)
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _ascii(text: str) -> str:

@@ -1,0 +1,221 @@
+"""Results to `report.md`, the twin of the page: the same numbers from the same views, as text and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from doremi.report import comparisons, numbers, sentences, trust, views
+from doremi.report.comparisons import Forest
+from doremi.report.escaping import markdown_text, visible
+from doremi.report.evidence import SUMMARIES, Judged, TaskScore
+from doremi.report.markdown_blocks import code_block, paragraph, table
+from doremi.report.results import Results
+
+
+def render_markdown(results: Results, *, recipe: str, max_epochs: float) -> str:
+    """The document as text. ``recipe`` is shown as it is; ``max_epochs`` is how often is too often for a domain."""
+    sections = (
+        _head(results),
+        _weights(results),
+        _summaries(results),
+        _differences(results),
+        _compared(results),
+        _domains(results),
+        _repetition(results, max_epochs),
+        _trust(results),
+        _tasks(results),
+        _runs(results),
+        _reproduce(results, recipe),
+    )
+    return "\n\n".join(block for section in sections for block in section) + "\n"
+
+
+def _head(results: Results) -> Iterator[str]:
+    yield "# DoReMi report"
+    yield paragraph(sentences.outcome(results) or "Verdict", results.verdict)
+    yield paragraph("Speed-up", sentences.speed_up(results))
+    if cost := sentences.cost(results):
+        yield paragraph("Cost", cost)
+
+
+def _weights(results: Results) -> Iterator[str]:
+    yield "## Weights before and after"
+    names = [visible(name) for name in results.run_names]
+    yield table(
+        ["domain", "tokens", "before", "after", "factor"],
+        (
+            [row.name, numbers.count(row.tokens), numbers.percent(row.reference_weight),
+             numbers.percent(row.doremi_weight), numbers.factor(row.ratio)]
+            for row in views.domain_rows(results)
+        ),
+    )  # fmt: skip
+    yield "### The weights of every run"
+    yield table(
+        ["domain", *names],
+        ([row.name, *map(numbers.percent, row.weights)] for row in views.weights_rows(results)),
+    )
+
+
+def _summaries(results: Results) -> Iterator[str]:
+    yield "## Three summaries"
+    yield "Held-out loss in nats per token; lower is better."
+    heads = ["summary", *map(visible, results.run_names), "main - baseline"]
+    yield table(heads, map(_summary, views.summary_rows(results)))
+    if found := sentences.at_floor(results):
+        yield paragraph("Without the domains at the floor", found)
+        yield table(heads, map(_summary, views.summary_rows_without_floor(results)))
+
+
+def _summary(row: views.SummaryRow) -> list[str]:
+    return [row.label, *map(numbers.nats, row.values), numbers.signed(row.difference)]
+
+
+def _differences(results: Results) -> Iterator[str]:
+    forests = comparisons.forests(results)
+    if forests:
+        yield "## Differences, and how sure they are"
+        yield "Nats per token with 95 % intervals; negative is better. Outcomes of domains are Holm-corrected."
+    for forest in forests:
+        yield f"### {markdown_text(forest.tuned)} - {markdown_text(forest.baseline)}"
+        yield paragraph("Intervals", sentences.basis(forest))
+        yield _forest(forest)
+
+
+def _forest(forest: Forest) -> str:
+    return table(
+        ["domain", "outcome", "difference", "95 % interval", "p (Holm)"],
+        (
+            [row.name, _outcome(row.judged), numbers.signed(row.judged.value), numbers.interval(row.judged.ends),
+             numbers.p_value(row.judged.holm_p_value)]
+            for row in (*forest.summaries, *forest.domains)
+        ),
+        num_texts=2,
+    )  # fmt: skip
+
+
+def _outcome(judged: Judged) -> str:
+    return f"{judged.outcome}: {judged.reason}" if judged.outcome == "not measured" else judged.outcome
+
+
+def _compared(results: Results) -> Iterator[str]:
+    pairs = comparisons.pair_rows(results)
+    if pairs:
+        yield "## All weights compared"
+        yield table(
+            ["comparison", "verdict", "intervals over", *SUMMARIES.values(),
+             "better / alike / worse", "could have seen", "speed-up"],
+            map(_pair, pairs),
+            num_texts=3,
+        )  # fmt: skip
+    if explained := comparisons.explained_rows(results):
+        yield "### How much of the gain the control explains"
+        yield table(
+            ["gain in the", "how", "explained", "95 % interval"],
+            (
+                [row.label, row.share.reason, numbers.percent(row.share.value),
+                 numbers.interval(row.share.ends, numbers.percent)]
+                for row in explained
+            ),
+            num_texts=2,
+        )  # fmt: skip
+
+
+def _pair(pair: comparisons.PairRow) -> list[str]:
+    counts = pair.tally
+    return [
+        f"{pair.tuned} - {pair.baseline}",
+        pair.outcome,
+        pair.basis.value,
+        *(numbers.with_interval(judged.value, judged.ends, numbers.signed) for judged in pair.summaries),
+        f"{counts.num_better} / {counts.num_no_difference} / {counts.num_worse}",
+        numbers.nats(pair.minimal_detectable_effect),
+        numbers.with_interval(pair.factor.value, pair.factor.ends, numbers.factor),
+    ]
+
+
+def _domains(results: Results) -> Iterator[str]:
+    yield "## Every domain"
+    yield "Held-out loss in nats per token; lower is better."
+    yield table(
+        ["domain", *map(visible, results.run_names), "main - baseline"],
+        (
+            [row.name, *map(numbers.nats, row.losses), numbers.signed(row.difference)]
+            for row in views.domain_rows(results)
+        ),
+    )
+
+
+def _repetition(results: Results, max_epochs: float) -> Iterator[str]:
+    repeated = views.repeated_domains(results, max_epochs=max_epochs)
+    yield "## How often each domain was read"
+    yield paragraph(
+        "Epochs", f"main read {len(repeated)} of {results.num_domains} domains more than {max_epochs:g} times"
+    )
+    yield table(
+        ["domain", *map(visible, results.run_names)],
+        ([row.name, *map(numbers.epochs, row.epochs)] for row in views.domain_rows(results)),
+    )
+
+
+def _trust(results: Results) -> Iterator[str]:
+    yield "## How far the weights can be trusted"
+    alarms = trust.alarm_rows(results)
+    if alarms:
+        yield table(
+            ["alarm", "finding", "what to do"],
+            ([a.name, "; ".join([*a.findings, *([f"and {a.num_more} more"] if a.num_more else [])]), a.remedy]
+             for a in alarms),
+            num_texts=3,
+        )  # fmt: skip
+    else:
+        yield "No check raised an alarm."
+    yield table(["check", "figure"], sentences.trust_facts(results))
+    rounds = trust.round_rows(results)
+    if rounds and results.convergence:
+        yield paragraph("Rounds", results.convergence.status or "not judged")
+        yield table(["round", "largest change"], ([str(r.number), numbers.percent(r.change)] for r in rounds))
+
+
+def _tasks(results: Results) -> Iterator[str]:
+    if results.tasks:
+        yield "## Few-shot tasks"
+        yield table(
+            ["task", "metric", "documents", *map(visible, results.run_names)],
+            (
+                [row.name, row.metric, numbers.whole(row.num_documents), *map(_score, row.scores)]
+                for row in views.task_rows(results)
+            ),
+            num_texts=2,
+        )
+
+
+def _score(score: TaskScore | None) -> str:
+    if score is None:
+        return numbers.MISSING
+    if score.standard_error is None:
+        return numbers.nats(score.value)
+    return f"{numbers.nats(score.value)} ± {numbers.nats(score.standard_error)}"
+
+
+def _runs(results: Results) -> Iterator[str]:
+    yield "## Runs and cost"
+    yield table(
+        ["model", "weights", "folder", "seeds", "steps", "parameters", "tokens", "FLOPs", "time"],
+        (
+            [row.name, row.weights, row.folder, ", ".join(map(str, row.seeds)), numbers.whole(row.steps),
+             numbers.count(row.cost.num_parameters), numbers.count(row.cost.num_tokens), numbers.count(row.flops),
+             numbers.duration(row.cost.train_seconds)]
+            for row in views.cost_rows(results)
+        ),
+        num_texts=3,
+    )  # fmt: skip
+
+
+def _reproduce(results: Results, recipe: str) -> Iterator[str]:
+    yield "## Reproduce"
+    if command := results.provenance.get("command"):
+        yield code_block(str(command))
+    versions = [[key, str(value)] for key, value in results.provenance.items() if key != "command"]
+    yield table(["", "version or digest"], versions, num_texts=2)
+    yield "### Recipe, resolved"
+    yield code_block(recipe)
