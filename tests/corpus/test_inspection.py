@@ -42,7 +42,8 @@ def test_sequences_are_those_of_the_packing(store):
 
 def test_table(store):
     header, first, second, total, legend, facts = show(store, sequence_length=2).splitlines()
-    assert header.split()[:4] == ["domain", "documents", "tokens", "MB"]
+    columns = "domain documents tokens MB bytes/token sequences share packed padded held-out docs tokens MB"
+    assert header.split() == columns.split()
     numbers = "3 9 0.00 10.00 4 0.6000 0.5714 0.6250 1 3 0.00"
     assert first.split() == ["a", *numbers.split()]
     assert second.split()[:2] == ["b", "1"]

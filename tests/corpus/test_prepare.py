@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from doremi import files
-from doremi.corpus import TokenStore, from_datasets, prepare, show
+from doremi.corpus import TokenStore, from_datasets, prepare, show, sources
 from doremi.corpus.backends import ReferenceEncoder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig, TokenizerConfig
@@ -106,6 +106,24 @@ class TestContent:
         tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
         assert len(tokenizer(" qqqq")["input_ids"]) == 5
         assert len(tokenizer(" zzzz")["input_ids"]) == 1
+
+    @pytest.mark.parametrize("domains", [["a"], [f"domain {number}" for number in range(30)]])
+    def test_every_file_is_read_once_however_many_domains_it_has(
+        self, write_jsonl, tmp_path, tokenizer_folder, monkeypatch, domains
+    ):
+        for number in range(3):
+            write_jsonl(f"in/{number}.jsonl.zst", records_of(*domains, number=40))
+        inputs = [{"path": str(tmp_path / "in"), "domain_field": "set"}]
+        config = CorpusConfig(inputs=inputs, tokenizer={"path": str(tokenizer_folder)}, held_out_fraction=0.3)
+        opened = []
+
+        def recorded(path):
+            opened.append(path.name)
+            return sources.opened(path)
+
+        monkeypatch.setattr("doremi.corpus.records.opened", recorded)
+        assert len(prepare(config, tmp_path / "out").names) == len(domains)
+        assert opened == ["0.jsonl.zst", "1.jsonl.zst", "2.jsonl.zst"]
 
     def test_same_text_same_digest_whatever_the_place(self, corpus, tmp_path):
         config, folder = corpus
