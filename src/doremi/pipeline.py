@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from doremi import answer, files, launch, planned_runs, runs
 from doremi.experiment import RUNS, Experiment, open_experiment
 from doremi.mixture.inspect import MixtureForecast, forecast
 from doremi.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["check_devices", "evaluate", "forecast_run", "open_experiment", "run_all", "set_threads", "train_one"]
 
@@ -38,7 +41,10 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
     from doremi.training import distributed
 
     answer.find_weights(experiment)
-    for item in planned_runs.comparisons(experiment):
+    compared = planned_runs.comparisons(experiment)
+    for label in planned_runs.same_as_reference(experiment, compared):
+        logger.info("%s: the reference weights, so its run is the baseline", label)
+    for item in compared:
         for run in item.runs.values():
             runs.train(run, experiment.store)
     distributed.leave()

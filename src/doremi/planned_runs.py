@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +62,8 @@ def reference_run(experiment: Experiment, number: int, sampling_weights: DomainW
     if experiment.recipe.models.reference.init == "trained":
         raise InputError("models.reference is a trained model (init: trained); there is no reference to train")
     folder = experiment.directory.round(number, "reference")
-    return _training_run(experiment, "reference", folder=folder, sampling_weights=sampling_weights)
+    name = _in_round("reference", number)
+    return _training_run(experiment, "reference", name=name, folder=folder, sampling_weights=sampling_weights)
 
 
 def proxy_runs(experiment: Experiment, number: int) -> list[TrainingRun]:
@@ -73,6 +74,7 @@ def proxy_runs(experiment: Experiment, number: int) -> list[TrainingRun]:
         _training_run(
             experiment,
             "proxy",
+            name=_in_round("proxy", number),
             folder=folder,
             sampling_weights=weights.uniform(experiment.names),
             seed=seed,
@@ -123,6 +125,12 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     return found
 
 
+def same_as_reference(experiment: Experiment, compared: Sequence[Comparison]) -> list[str]:
+    """The further baselines that `comparisons` leaves out."""
+    names = {item.name for item in compared}
+    return [label for label in map(weight_specs.label, experiment.recipe.weights.baselines) if label not in names]
+
+
 def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
     """Whether two models of the recipe have the same size and settings: one run then serves for both."""
     same_model = getattr(recipe.models, first) == getattr(recipe.models, second)
@@ -161,12 +169,20 @@ def _comparison(
     return Comparison(name, weights_name, runs)
 
 
-def _training_run(experiment: Experiment, model: RunName, **settings: Any) -> TrainingRun:
+def _in_round(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}, round {number}"
+
+
+def _training_run(
+    experiment: Experiment, model: RunName, *, name: str, seed: int | None = None, **settings: Any
+) -> TrainingRun:
     """A run of one of the recipe's three models; ``settings`` are the rest of `TrainingRun`."""
     recipe = experiment.recipe
-    defaults: dict[str, Any] = {"name": model, "seed": recipe.seed}
+    seed = recipe.seed if seed is None else seed
     return TrainingRun(
-        **defaults | settings,
+        **settings,
+        name=name if seed == recipe.seed else f"{name}, seed {seed}",
+        seed=seed,
         model=getattr(recipe.models, model),
         training=recipe.training.for_run(model),
         evaluation=recipe.evaluation.during_training(),

@@ -40,7 +40,7 @@ def score(experiment: Experiment, run: TrainingRun, held_out: HeldOutSet) -> dic
 
 
 def _score_anew(run: TrainingRun, held_out: HeldOutSet, *, key: str, batch_size: int) -> dict[str, DocumentLosses]:
-    description = f"evaluate {run.name}, seed {run.seed}"
+    description = f"evaluate {run.name}"
     losses = perplexity.document_losses(
         checkpoints.load_model(run.folder), held_out, batch_size=batch_size, description=description
     )
