@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doremi import __version__, baselines, files, planned_runs, runs, scoring
+from doremi import __version__, baselines, few_shot_runs, files, planned_runs, runs, scoring
 from doremi.costs import search_costs, training_flops
 from doremi.evaluation import comparison, perplexity
 from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
@@ -83,6 +83,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
         "costs": costs,
         "cost": asdict(cost(search_flops, main=described[MAIN]["flops"])),
+        "tasks": few_shot_runs.ask_all(experiment, comparisons),
         "provenance": _provenance(experiment),
     }
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from scipy import stats
 
 from doremi import files
@@ -20,13 +21,40 @@ def finished(tmp_path_factory):
     """Results with one seed, and those of the same directory with three."""
     folder = tmp_path_factory.mktemp("seeds")
     write_corpus(folder)
-    recipe, out = write_recipe(folder, steps=10, save_steps=10), folder / "out"
+    recipe, out = write_recipe(folder, steps=10, save_steps=5), folder / "out"
     code, _, stderr = doremi("run", recipe, "--out", out)
     assert code == 0, stderr
     one = json.loads((out / "results.json").read_text())
     code, stdout, stderr = doremi("run", recipe, "--out", out, "--set", "weights.seeds=3", "--set", BASELINES)
     assert code == 0, stderr
     return out, one, json.loads((out / "results.json").read_text()), stdout
+
+
+@pytest.fixture(scope="module")
+def with_tasks(finished):
+    """The same models, asked a local task in lm-eval's format, at their checkpoints too."""
+    out, *_ = finished
+    folder = out.parent / "task"
+    folder.mkdir()
+    rows = [{"question": f"the {word} of", "answer": answer} for word in ["river", "stone", "house", "she", "he", "had"]
+            for answer in ("and", "was", "the", "light", "evening", "garden")]  # fmt: skip
+    (folder / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "next_word",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.json")}, "cache_dir": str(folder / "cache")},
+        "test_split": "test",
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{' ' + answer}}",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (folder / "next_word.yaml").write_text(yaml.safe_dump(task))
+    settings = (f"evaluation.tasks=[{folder / 'next_word.yaml'}]", "evaluation.task_checkpoints=all", "weights.seeds=3")
+    flags = [part for setting in (*settings, BASELINES) for part in ("--set", setting)]
+    code, _, stderr = doremi("evaluate", out.parent / "tiny.yaml", "--out", out, *flags)
+    assert code == 0, stderr
+    return out, json.loads((out / "results.json").read_text())
 
 
 def test_every_weight_vector_is_trained_with_every_seed(finished):
@@ -107,3 +135,22 @@ def test_the_search_and_the_main_run_are_counted(finished):
     main = results["runs"]["main"]
     assert results["cost"]["main"] == main["flops"] == 6 * main["num_parameters"] * main["num_tokens"]
     assert results["cost"]["search_over_main"] == pytest.approx(8 / 6)
+
+
+def test_few_shot_tasks_of_every_model_and_checkpoint(finished, with_tasks):
+    _, _, before, _ = finished
+    out, results = with_tasks
+    assert results["verdict"] == before["verdict"]  # held-out losses were not computed again, or came out the same
+    tasks = results["tasks"]
+    assert list(tasks["tasks"]) == ["next_word"]
+    assert tasks["tasks"]["next_word"]["num_documents"] == 36
+    for run, described in results["runs"].items():
+        found = tasks["tasks"]["next_word"]["runs"][run]
+        scores = [
+            np.mean(pq.read_table(out / seed["folder"] / "tasks" / "next_word.parquet")["score"].to_pylist())
+            for seed in described["by_seed"].values()
+        ]
+        assert found["value"] == pytest.approx(np.mean(scores))
+        assert tasks["curves"][run]["steps"] == [5, 10]
+        assert tasks["curves"][run]["average"][-1] == pytest.approx(np.mean(scores))
+    assert [pair["tuned"] for pair in tasks["comparisons"]][:2] == ["main", "uniform"]
