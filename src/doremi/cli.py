@@ -164,8 +164,19 @@ def _add_loader(verbs: argparse._SubParsersAction) -> None:
 
 
 def _add_report(verbs: argparse._SubParsersAction) -> None:
-    report = verbs.add_parser("report", help="write report.html of finished runs", description="Write report.html.")
+    report = verbs.add_parser(
+        "report",
+        help="write the report of a finished run, or set several side by side",
+        description="Of one run directory: writes report.html and report.md in it. Of several: writes one page that "
+        "sets their weights, differences, verdicts and costs side by side, and the same as Markdown.",
+    )
     report.add_argument("directories", metavar="RUN_DIR", type=Path, nargs="+", help="run directory")
+    report.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="page of several run directories (default: comparison.html beside the first)",
+    )
     report.set_defaults(action=_report)
 
 
@@ -244,10 +255,16 @@ def _print_results(results: dict[str, Any]) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    if len(options.directories) > 1:
+        from doremi.report.side_by_side import write_comparison
+
+        print(write_comparison(options.directories, out=options.out))
+        return
     from doremi.report.render import write_report
 
-    for directory in options.directories:
-        print(write_report(directory))
+    if options.out is not None:
+        raise InputError("--out is for several run directories; the report of one lies in it")
+    print(write_report(options.directories[0]))
 
 
 if __name__ == "__main__":

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from doremi import files
-from doremi.errors import InputError, MissingFileError
-from doremi.report import axes, comparisons, numbers, recipe_keys, sentences, trust, views
+from doremi.report import axes, comparisons, recipe_keys, sentences, templating, trust, views
 from doremi.report.escaping import content_security_source, script_json, visible
 from doremi.report.evidence import SUMMARIES
 from doremi.report.markdown import render_markdown
-from doremi.report.results import Results, load
+from doremi.report.results import Results, load, read_text
 from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
 
 REPORT = "report.html"
@@ -46,7 +41,7 @@ def write_report(run_dir: Path) -> Path:
 def render_page(results: Results, *, recipe: str, weights: str) -> str:
     """The page as text; ``recipe`` and ``weights`` (the two files' text) are shown as they are."""
     return (
-        _environment()
+        templating.environment()
         .get_template("report.html.j2")
         .render(
             results=results,
@@ -97,63 +92,10 @@ def _charts(results: Results) -> dict[str, Any]:
 
 def _scripts_and_styles() -> dict[str, Markup]:
     """Our own files and the library, which go into the page as they are, and the hashes that let them run."""
-    plotly, script = get_plotlyjs(), _template_text("report.js")
+    plotly, script = get_plotlyjs(), templating.source("report.js")
     return {
-        "styles": Markup(_template_text("report.css")),
+        "styles": Markup(templating.source("report.css")),
         "plotly": Markup(plotly),
         "script": Markup(script),
         "script_sources": Markup(" ".join(content_security_source(text) for text in (plotly, script))),
     }
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("doremi.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    formats = (
-        numbers.count, numbers.duration, numbers.epochs, numbers.factor,
-        numbers.nats, numbers.p_value, numbers.percent, numbers.signed, numbers.whole,
-    )  # fmt: skip
-    environment.filters.update({format_.__name__: _typeset(format_) for format_ in formats})
-    environment.filters |= {
-        "visible": visible,
-        "interval": _typeset(numbers.interval),
-        "interval_of_factor": _typeset(partial(numbers.interval, format_=numbers.factor)),
-        "interval_of_percent": _typeset(partial(numbers.interval, format_=numbers.percent)),
-    }
-    return environment
-
-
-def _typeset(format_: Callable[[Any], str]) -> Callable[[Any], str]:
-    """The same number with the signs of print instead of those of a terminal."""
-
-    def typeset(value: Any) -> str:
-        text = format_(value)
-        return "–" if text == numbers.MISSING else text.replace("-", "−").replace("x", "×")
-
-    return typeset
-
-
-def _template_text(name: str) -> str:
-    return (resources.files("doremi.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def read_text(path: Path) -> str:
-    """The text of a file of a run directory.
-
-    Raises:
-        MissingFileError: there is none.
-        InputError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file; the folder is not a finished run directory") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None

@@ -20,10 +20,10 @@ from doremi.report.evidence import (
     ExplainedGain,
     Measured,
     Part,
-    SeriesByName,
     TaskScore,
     TotalCost,
 )
+from doremi.report.recorded import Curves, Trajectory
 
 BASELINE = "baseline"  # trained on the reference weights
 MAIN = "main"  # trained on DoReMi's weights
@@ -92,47 +92,6 @@ class WithoutFloor(Summaries):
     """The summaries over the domains that DoReMi did not all but drop: at least a tenth of the reference weight."""
 
     domains_at_floor: list[str]
-
-
-class SummaryCurves(Part):
-    """The three summaries while a run trained."""
-
-    uniform_mean_nats: list[Measured]
-    reference_mean_nats: list[Measured]
-    worst_nats: list[Measured]
-
-
-class Curves(SummaryCurves):
-    """Held-out loss of one run while it trained, nats per token; every list is as long as ``steps``.
-
-    Means over the seeds; ``by_seed`` holds the summaries of each of several.
-    """
-
-    steps: list[int]
-    nats: SeriesByName
-    by_seed: dict[str, SummaryCurves] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _equally_long(self) -> Curves:
-        for curves in (self, *self.by_seed.values()):
-            _check_lengths(self.steps, {key: getattr(curves, key) for key in SummaryCurves.model_fields})
-        _check_lengths(self.steps, self.nats)
-        return self
-
-
-class Trajectory(Part):
-    """The proxy run: α_t, ᾱ and λ of every domain; every list is as long as ``steps``."""
-
-    steps: list[int]
-    dro_weights: SeriesByName
-    average_weights: SeriesByName
-    excess_losses: SeriesByName
-
-    @model_validator(mode="after")
-    def _equally_long(self) -> Trajectory:
-        for series in (self.dro_weights, self.average_weights, self.excess_losses):
-            _check_lengths(self.steps, series)
-        return self
 
 
 class Convergence(Part):
@@ -220,6 +179,21 @@ def load(run_dir: Path) -> Results:
     return parse(files.read_json(path), source=str(path))
 
 
+def read_text(path: Path) -> str:
+    """The text of a file of a run directory.
+
+    Raises:
+        MissingFileError: there is none.
+        InputError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file; the folder is not a finished run directory") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
 def parse(content: Mapping[str, Any], *, source: str = "results") -> Results:
     """Check ``content``, the parsed JSON, against the schema.
 
@@ -242,9 +216,3 @@ def _explain(error: ValidationError) -> str:
         f"not the results of an experiment: {'; '.join(problems[:NUM_SHOWN_PROBLEMS])}{more}. "
         "Delete the file and run `doremi evaluate RECIPE` to write it anew"
     )
-
-
-def _check_lengths(steps: list[int], series: Mapping[str, list[Measured]]) -> None:
-    for name, values in series.items():
-        if len(values) != len(steps):
-            raise ValueError(f"{name!a} has {len(values)} values for {len(steps)} steps")

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from doremi.report.escaping import plotly_text
-from doremi.report.results import Curves, Measured, Results
+from doremi.report.evidence import Measured
+from doremi.report.recorded import Curves
+from doremi.report.results import Results
 from doremi.report.views import domain_order
 
 MAX_POINTS = 500  # more than a chart has room for; 200 domains of 3 series make 2.5 MB
