@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from doremi.errors import InputError, MissingFileError
-from doremi.evaluation import downstream, harness, perplexity, squad
+from doremi.evaluation import downstream, harness, language_model, perplexity, squad
 from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_sources import PAPER_TASKS, TaskSource
 from tests.evaluation import bigrams
@@ -249,7 +249,7 @@ def random_texts(lengths, seed=0):
 @pytest.mark.parametrize("batch_size", [3, 16])
 def test_answers_do_not_depend_on_the_batch(tmp_path, batch_size):
     folder = random_model(tmp_path / "model")
-    one, many = (harness.load_model(folder, batch_size=size) for size in (1, batch_size))
+    one, many = (language_model.load(folder, batch_size=size) for size in (1, batch_size))
     texts = random_texts([1, 3, 9, 4, 14, 2, 7])
     asked = requests("generate_until", *((text, {"until": ["\n"], "max_gen_toks": 8}) for text in texts))
     answers = one.generate_until(asked)
@@ -284,7 +284,7 @@ class TextStore:
 @pytest.mark.parametrize("length", [1, 12, 13, 24, 31, 50])
 def test_held_out_nats_are_those_of_rolling_log_likelihood(tmp_path, length):
     """One and several windows of 12 tokens, the last one whole or filled up with context."""
-    model = harness.load_model(random_model(tmp_path / "model", num_positions=12), batch_size=3)
+    model = language_model.load(random_model(tmp_path / "model", num_positions=12), batch_size=3)
     texts = random_texts([length, length], seed=length)
     assert [len(model.tok_encode(text)) for text in texts] == [length, length]
     store = TextStore(model.tokenizer, texts)
@@ -328,8 +328,8 @@ def test_a_finished_task_is_not_asked_again(tmp_path, model_folder, monkeypatch)
     path = write_task(tmp_path / "tasks")
     first = evaluate(tmp_path, model_folder, path)
     loaded = []
-    load_model = harness.load_model
-    monkeypatch.setattr(harness, "load_model", lambda *args, **kw: loaded.append(args) or load_model(*args, **kw))
+    load = language_model.load
+    monkeypatch.setattr(language_model, "load", lambda *args, **kw: loaded.append(args) or load(*args, **kw))
     assert evaluate(tmp_path, model_folder, path, batch_size=1) == first
     assert not loaded
     assert evaluate(tmp_path, model_folder, path, num_fewshot=0).prompts_digest != first.prompts_digest
@@ -378,7 +378,7 @@ def test_squad_by_document(monkeypatch):
     found = harness.evaluate(listener, TaskSource("squadv2"), few_shot=FewShot())
     assert list(found.scores.values()) == [1, 0, 1, 0, 1]
     assert (found.metric, found.value, found.version) == ("exact", 0.6, "3")
-    assert all(prompt.count("Title: ") == 2 for prompt in listener.prompts)
+    assert all(prompt.count("Title: ") == 2 and "  " not in prompt for prompt in listener.prompts)
     assert squad.SQuADv2.NAME in PAPER_TASKS
 
 
@@ -409,6 +409,15 @@ def test_data_that_cannot_be_had(tmp_path, model_folder, monkeypatch):
     (tmp_path / "tasks" / "capitals-test.json").unlink()
     with pytest.raises(InputError, match=r"task 'capitals': its data cannot be had: .*capitals-test\.json"):
         evaluate(tmp_path, model_folder, path)
+
+
+def test_data_that_come_as_a_program(tmp_path, model_folder, monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("Dataset scripts are no longer supported, but found old.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(InputError, match=r"'capitals' cannot be asked: its data come as a program .*old\.py"):
+        evaluate(tmp_path, model_folder, write_task(tmp_path / "tasks"))
 
 
 def test_other_user_errors(tmp_path, model_folder, monkeypatch):

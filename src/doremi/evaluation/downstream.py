@@ -48,9 +48,9 @@ def evaluate_tasks(
     found = {source: task_results.read(results, source.name, key=keys[source]) for source in sources}
     missing = [source for source, result in found.items() if result is None]
     if missing:
-        from doremi.evaluation import harness
+        from doremi.evaluation import harness, language_model
 
-        model = harness.load_model(model_folder, batch_size=batch_size)
+        model = language_model.load(model_folder, batch_size=batch_size)
         for source in missing:
             logger.info("%s: task %s, %d shot", model_folder, source.name, few_shot.num_fewshot)
             result = found[source] = harness.evaluate(model, source, few_shot=few_shot)

@@ -15,12 +15,10 @@ Prompts, shots and metrics are lm-eval's own, so that numbers can be set beside 
 from __future__ import annotations
 
 import difflib
-import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lm_eval
@@ -28,70 +26,45 @@ import numpy as np
 import torch
 from datasets.exceptions import DatasetsError
 from lm_eval.api.metrics import mean
+from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask, Task
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from doremi import files
 from doremi.errors import InputError
 from doremi.evaluation.few_shot import FewShot
+from doremi.evaluation.language_model import LanguageModel, quiet
 from doremi.evaluation.squad import SQuADv2
 from doremi.evaluation.task_results import TaskResult
 from doremi.evaluation.task_sources import TaskSource
 
 _MAIN_METRICS = ("exact_match", "exact", "acc")  # else the first that a task names
+_PROMPT_HASHES = ("doc_hash", "target_hash", "prompt_hash")
 
 
-class LanguageModel(HFLM):
-    """lm-eval's view of a causal LM, with room for a prompt also where sequences are short."""
+class _Metric(NamedTuple):
+    """What a task is compared by."""
 
-    @property
-    def max_gen_toks(self) -> int:
-        """Tokens that an answer may have where the task does not say."""
-        return min(super().max_gen_toks, self.max_length // 2)
-
-
-class _Scored(NamedTuple):
-    """One task's documents: ``samples`` are lm-eval's records, with ``metric`` among their keys."""
-
-    metric: str
-    value: float
-    samples: list[dict[str, Any]]
-    is_mean: bool
+    name: str
+    is_mean: bool  # over documents
+    higher_is_better: bool
 
 
-def load_model(folder: Path, *, batch_size: int) -> LanguageModel:
-    """Any causal LM that transformers loads, in float32, with the tokenizer in its folder; on the GPU if there is one.
-
-    Raises:
-        InputError: transformers cannot load it.
-    """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: no causal LM with its tokenizer that transformers can load: {error}") from None
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet():
-        return LanguageModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-
-
-def evaluate(model: lm_eval.api.model.LM, source: TaskSource, *, few_shot: FewShot) -> TaskResult:
+def evaluate(model: LM, source: TaskSource, *, few_shot: FewShot) -> TaskResult:
     """Ask one task, or all tasks of a group or tag.
 
     Raises:
         InputError: there is no such task, its data cannot be had, or it cannot be asked with these settings.
     """
-    with _quiet(), _seeded(few_shot.seed):
+    with quiet(), _seeded(few_shot.seed):
         tasks = _load(source)
+        metric = _common_metric(source, tasks)
         for name, task in tasks.items():
             _prepare(name, task, model, few_shot)
         limit = few_shot.limit
         chosen = {name: _spread(len(task.eval_docs), limit) for name, task in tasks.items()} if limit else None
         found = lm_eval.evaluate(model, {"tasks": tasks}, samples=chosen, bootstrap_iters=0)
-    scored = {name: _scored(task, found["results"][name], found["samples"][name]) for name, task in tasks.items()}
-    return _result(source, model, found, scored)
+    return _result(source, model, found, metric)
 
 
 def _load(source: TaskSource) -> dict[str, Task]:
@@ -111,6 +84,12 @@ def _load(source: TaskSource) -> dict[str, Task]:
             "reached (without HF_HUB_OFFLINE) and keep that machine's cache (HF_HOME), or name a local YAML task "
             "whose data_files lie on disk"
         ) from error
+    except RuntimeError as error:
+        if "Dataset scripts" not in str(error):
+            raise
+        raise InputError(
+            f"task {source.name!r} cannot be asked: its data come as a program ({error}); name another task"
+        ) from error
     except ImportError as error:
         raise InputError(f"task {source.name!r} needs a package that is not installed: {error}") from error
 
@@ -127,7 +106,7 @@ def _unknown(name: str) -> str:
     return f"lm-eval {lm_eval.__version__} has no task {name!r}{nearest}. `lm-eval ls tasks` lists all of them"
 
 
-def _prepare(name: str, task: Task, model: lm_eval.api.model.LM, few_shot: FewShot) -> None:
+def _prepare(name: str, task: Task, model: LM, few_shot: FewShot) -> None:
     if getattr(task, "UNSAFE_CODE", False):
         raise InputError(f"task {name!r} runs programs that the model writes; leave it out")
     if task.get_config("num_fewshot") != 0:  # 0 is a task's own decision, as lm-eval has it
@@ -155,7 +134,7 @@ def _exclude_asked_document(task: ConfigurableTask) -> None:
         shots.split = config.test_split  # what lm-eval compares with to see whether it must exclude the document
 
 
-def _leave_room_for_prompt(task: ConfigurableTask, model: lm_eval.api.model.LM) -> None:
+def _leave_room_for_prompt(task: ConfigurableTask, model: LM) -> None:
     given = task.get_config("generation_kwargs") or {}
     room = getattr(model, "max_gen_toks", None)
     if room is not None and given.get("max_gen_toks", 0) > model.max_length // 2:
@@ -167,80 +146,59 @@ def _spread(num_documents: int, limit: int) -> list[int]:
     return [index * num_documents // number for index in range(number)]
 
 
-def _scored(task: Task, results: dict[str, Any], samples: list[dict[str, Any]]) -> _Scored:
-    """By a task's main metric and the first of its filters."""
-    metrics, first_filter = samples[0]["metrics"], samples[0]["filter"]
-    metric = next((name for name in _MAIN_METRICS if name in metrics), metrics[0])
-    return _Scored(
-        metric=metric,
-        value=float(results[f"{metric},{first_filter}"]),
-        samples=[sample for sample in samples if sample["filter"] == first_filter and metric in sample],
-        is_mean=task.aggregation().get(metric, mean) is mean,
-    )
-
-
-def _result(
-    source: TaskSource, model: lm_eval.api.model.LM, found: dict[str, Any], scored: dict[str, _Scored]
-) -> TaskResult:
-    first = next(iter(scored))
-    metric = scored[first].metric
-    documents = {
-        (str(sample["doc_id"]) if len(scored) == 1 else f"{name}/{sample['doc_id']}"): sample
-        for name, part in scored.items()
-        for sample in part.samples
-    }
-    is_mean = all(part.is_mean and part.metric == metric for part in scored.values())
-    if len(scored) > 1 and not is_mean:
+def _common_metric(source: TaskSource, tasks: Mapping[str, Task]) -> _Metric:
+    metrics = {_main_metric(task) for task in tasks.values()}
+    metric = metrics.pop()
+    if metrics or (len(tasks) > 1 and not metric.is_mean):
         raise InputError(
-            f"{source.name!r} is {len(scored)} tasks whose metrics have no common mean over documents; name those that "
-            f"you want: {', '.join(scored)}"
+            f"{source.name!r} is {len(tasks)} tasks whose metrics have no common mean over documents; name those that "
+            f"you want: {', '.join(tasks)}"
         )
-    scores = {document: float(sample[metric]) for document, sample in documents.items()} if is_mean else {}
+    return metric
+
+
+def _main_metric(task: Task) -> _Metric:
+    aggregations = task.aggregation()
+    name = next((name for name in _MAIN_METRICS if name in aggregations), next(iter(aggregations)))
+    return _Metric(name, aggregations[name] is mean, bool(task.higher_is_better().get(name, True)))
+
+
+def _result(source: TaskSource, model: LM, found: Mapping[str, Any], metric: _Metric) -> TaskResult:
+    documents = _documents(found["samples"], metric)
+    scores = {document: float(sample[metric.name]) for document, sample in documents.items()} if metric.is_mean else {}
     values = np.array(list(scores.values()))
     return TaskResult(
         task=source.name,
-        metric=metric,
-        value=float(values.mean()) if is_mean else scored[first].value,
+        metric=metric.name,
+        value=float(values.mean()) if metric.is_mean else _aggregate(found, metric),
         standard_error=float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None,
         num_documents=len(documents),
-        num_fewshot=max(found["n-shot"][name] or 0 for name in scored),
-        num_truncated=sum(_is_truncated(model, sample["arguments"]) for sample in documents.values()),
-        higher_is_better=bool(found["higher_is_better"][first].get(metric, True)),
-        version=", ".join(sorted({str(found["versions"][name]) for name in scored})),
+        num_fewshot=max(found["n-shot"][name] or 0 for name in found["samples"]),
+        num_truncated=sum(
+            isinstance(model, LanguageModel) and model.truncates(sample["arguments"]) for sample in documents.values()
+        ),
+        higher_is_better=metric.higher_is_better,
+        version=", ".join(sorted({str(found["versions"][name]) for name in found["samples"]})),
         prompts_digest=files.digest_json(
-            {
-                document: [sample[f"{what}_hash"] for what in ("doc", "target", "prompt")]
-                for document, sample in documents.items()
-            }
+            {document: [sample[key] for key in _PROMPT_HASHES] for document, sample in documents.items()}
         ),
         scores=scores,
     )
 
 
-def _is_truncated(model: lm_eval.api.model.LM, requests: Sequence[Sequence[Any]]) -> bool:
-    """Whether a prompt lost its beginning; rolling windows, which have no continuation, lose nothing."""
-    if not isinstance(model, HFLM):
-        return False
-    for context, *continuation in requests:
-        if continuation and isinstance(continuation[0], dict):
-            room = model.max_length - continuation[0].get("max_gen_toks", model.max_gen_toks)
-            if len(model.tok_encode(context)) > room:
-                return True
-        elif continuation and len(model.tok_encode(context + continuation[0])) > model.max_length + 1:
-            return True
-    return False
+def _documents(samples: Mapping[str, list[dict[str, Any]]], metric: _Metric) -> dict[str, dict[str, Any]]:
+    """lm-eval's records by document, for the first of a task's filters."""
+    return {
+        (f"{task}/{sample['doc_id']}" if len(samples) > 1 else str(sample["doc_id"])): sample
+        for task, records in samples.items()
+        for sample in records
+        if sample["filter"] == records[0]["filter"] and metric.name in sample
+    }
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without lm-eval's log: its warnings are about what was asked for here. Progress bars and errors stay."""
-    log = logging.getLogger("lm_eval")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
+def _aggregate(found: Mapping[str, Any], metric: _Metric) -> float:
+    ((task, records),) = found["samples"].items()
+    return float(found["results"][task][f"{metric.name},{records[0]['filter']}"])
 
 
 @contextmanager
