@@ -333,6 +333,12 @@ class TestSavedDatasets:
         ]
         assert "the test split is neither trained on nor evaluated" in caplog.text
 
+    @pytest.mark.parametrize("pattern", ["top/**", "top/*", "top/*/*", "top/*/*.arrow"])
+    def test_patterns_that_name_its_files(self, tmp_path, pattern):
+        for name in ("a", "b"):
+            save_ids(tmp_path / "top" / name, self.ROWS)
+        assert contents(files_of({"path": tmp_path / pattern})) == [(name, row) for name in "ab" for row in self.ROWS]
+
     def test_shards_in_order(self, tmp_path):
         for shard in ("01", "00"):
             save_ids(tmp_path / "top" / "a" / shard, [[int(shard)]])

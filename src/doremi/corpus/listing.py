@@ -75,17 +75,27 @@ def _matches(pattern: str) -> tuple[Path, list[Path]]:
         return (path if path.is_dir() else path.parent), [path]
     if not glob.has_magic(pattern):
         raise MissingFileError(f"{pattern}: no such file or folder; check the path of this corpus input")
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 (takes an absolute pattern)
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (takes an absolute pattern)
+    matches = sorted({_not_within_dataset(Path(name)) for name in names})
     if not matches:
         raise MissingFileError(f"{pattern}: no file matches this pattern; check the path of this corpus input")
     plain = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))
     return Path(*path.parts[:plain]), matches
 
 
+def _is_saved_dataset(path: Path) -> bool:
+    return all((path / name).is_file() for name in _SAVED_DATASET)
+
+
+def _not_within_dataset(path: Path) -> Path:
+    """The saved dataset that a file is part of, else the path itself: ``**`` names the files of one too."""
+    return path.parent if _is_saved_dataset(path.parent) else path
+
+
 def _below(path: Path, *, is_named: bool) -> Iterator[tuple[Kind, Path]]:
     """Input files below ``path``, depth first, in sorted order."""
     if path.is_dir():
-        if all((path / name).is_file() for name in _SAVED_DATASET):
+        if _is_saved_dataset(path):
             yield Kind.DATASET, path
             return
         for child in sorted(path.iterdir()):
