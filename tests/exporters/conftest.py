@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +20,13 @@ from doremi.exporters.from_corpus import from_store
 from tests.corpus.conftest import build_store, tokenizer_folder  # noqa: F401 -- fixtures
 
 BENCHMARK_PYTHON = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
+PROGRAMS = Path(__file__).parent / "programs"
 WEIGHTS = {"Gutenberg (PG-19)": 0.45, "Wikipedia (en)": 0.3, 'a: b/"c" #1': 0.25}
-DOCUMENTS = {"Gutenberg (PG-19)": [(40, 99), (60, 99)], "Wikipedia (en)": [(200, 9)], 'a: b/"c" #1': [(10, 399), (5, 49)]}
+DOCUMENTS = {
+    "Gutenberg (PG-19)": [(40, 99), (60, 99)],
+    "Wikipedia (en)": [(200, 9)],
+    'a: b/"c" #1': [(10, 399), (5, 49)],
+}
 
 
 def first_id(name: str) -> int:
@@ -74,37 +81,29 @@ def by_hand(
 
 
 @pytest.fixture
-def stack_python() -> Callable[[str], str]:
-    """An interpreter that has a module: our own, or that of `make bench`; the test is skipped where neither has."""
+def run_program(tmp_path) -> Callable[..., Any]:
+    """Runs one of ``programs`` where ``module`` is installed, in the test's folder; returns the JSON it prints."""
 
-    def find(module: str) -> str:
-        for python in (sys.executable, str(BENCHMARK_PYTHON)):
-            if Path(python).exists() and _has(python, module):
-                return python
-        return pytest.skip(f"{module} is not installed (tests/exporters/stacks.txt, or make bench)")
-
-    return find
-
-
-@cache
-def _has(python: str, module: str) -> bool:
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([python, "-c", code], check=False).returncode == 0
-
-
-@pytest.fixture
-def run_with(stack_python, tmp_path) -> Callable[..., str]:
-    """Runs a program where ``module`` is installed, in the test's folder; returns its last line."""
-
-    def run(module: str, program: str, *arguments: str) -> str:
+    def run(module: str, program: str, *arguments: str) -> Any:
         process = subprocess.run(
-            [stack_python(module), "-W", "ignore", "-c", program, *arguments],
+            [_python_with(module), "-W", "ignore", str(PROGRAMS / program), *arguments],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
             cwd=tmp_path,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         )
-        return process.stdout.splitlines()[-1]
+        return json.loads(process.stdout.splitlines()[-1])
 
     return run
+
+
+def _python_with(module: str) -> str:
+    """Our interpreter or that of `make bench`; the test is skipped where neither has the module."""
+    if importlib.util.find_spec(module) is not None:
+        return sys.executable
+    for python in (path for path in (BENCHMARK_PYTHON,) if path.exists()):
+        code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+        if subprocess.run([python, "-c", code], check=False).returncode == 0:
+            return str(python)
+    return pytest.skip(f"{module} is not installed: see tests/exporters/stacks.txt")

@@ -19,8 +19,10 @@ from doremi.exporters import FORMATS, Export, export
 from doremi.exporters.levanter import MAX_BLOCK_SIZE, block_size
 from tests.exporters.conftest import by_hand
 
-HOSTILE = ("Gutenberg (PG-19)", "Wikipedia (en)", "a: b", "null", "1e3", "it's \"so\" #1", "../x", "${y}", "=1+1", "\n- z",
-           '"""\nimport os', "Bücher \U0001f4da\u202e", "\x00", "- a\r", "{b}", "%41")  # fmt: skip
+HOSTILE = (
+    "Gutenberg (PG-19)", "Wikipedia (en)", "a: b", "null", "1e3", "it's \"so\" #1", "../x", "${y}", "=1+1", "\n- z",
+    '"""\nimport os', "Bücher \U0001f4da\u202e", "\x00", "- a\r", "{b}", "%41",
+)  # fmt: skip
 
 
 def _name(path: str) -> str:
@@ -196,12 +198,12 @@ def test_levanter_names_what_it_will_never_draw():
 
 
 def test_nanotron_links_are_quoted():
-    mixture = by_hand({"it's $(x)": 1})
-    lines = export(mixture, "nanotron").files["nanotron-links.sh"].splitlines()
+    lines = export(by_hand({"it's $(x)": 1}), "nanotron").files["nanotron-links.sh"].splitlines()
+    folder = "domain=it%27s%20%24%28x%29"
     assert [shlex.split(line) for line in lines[3:]] == [
-        ["mkdir", "-p", "nanotron/domain=it%27s%20%24%28x%29"],
-        ["ln", "-sf", "/corpus/train/domain=it%27s%20%24%28x%29/00000.bin", "nanotron/domain=it%27s%20%24%28x%29/00000.ds"],
-    ]  # fmt: skip
+        ["mkdir", "-p", f"nanotron/{folder}"],
+        ["ln", "-sf", f"/corpus/train/{folder}/00000.bin", f"nanotron/{folder}/00000.ds"],
+    ]
 
 
 def test_upstream_is_read_by_us(tmp_path):
