@@ -11,7 +11,7 @@ from scipy import stats
 
 from doremi.errors import InputError
 from doremi.evaluation import task_results
-from doremi.evaluation.task_results import TaskResult, average, over_documents
+from doremi.evaluation.task_results import TaskResult, average, average_over_documents, over_documents
 
 NUM_DRAWS = 2_000
 
@@ -83,6 +83,60 @@ def test_coverage(num_documents, differing, in_favour):
             shown.append(found.low <= truth <= found.high)
     assert len(shown) > 0.5 * NUM_DRAWS
     assert 0.92 <= np.mean(shown) <= 0.98
+
+
+def models(**scores):
+    """Two models by task: the first scores what is given, the second 0."""
+    tuned = {task: result(values, task=task) for task, values in scores.items()}
+    return tuned, {task: result(np.zeros(len(values)), task=task) for task, values in scores.items()}
+
+
+def test_average_of_two_tasks_is_welchs_test():
+    """The average of x and −y is half of Welch's two-sample difference."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0, 1, 40), rng.normal(0, 4, 25)
+    tuned, baseline = models(x=x, y=-y)
+    found = average_over_documents(tuned, baseline=baseline)
+    welch = stats.ttest_ind(x / 2, y / 2, equal_var=False)
+    low, high = welch.confidence_interval(0.95)
+    assert found.p_value == pytest.approx(welch.pvalue, rel=1e-9)
+    assert (found.value, found.low, found.high) == pytest.approx((x.mean() / 2 - y.mean() / 2, low, high), rel=1e-9)
+    assert found.method == "paired t over documents within tasks (n=65 in 2 tasks)"
+
+
+def test_average_with_tasks_that_tell_nothing():
+    """No score differs in one, another is no mean over documents, a third was done by one of the models only."""
+    gain = [1] * 12 + [0] * 28
+    tuned, baseline = models(gain=gain, same=[0] * 60, perplexity=[], other=[1] * 50)
+    del baseline["other"]
+    found = average_over_documents(tuned, baseline=baseline)
+    alone = over_documents(tuned["gain"], baseline=baseline["gain"])
+    assert (found.value, found.low, found.high) == pytest.approx((alone.value / 2, alone.low / 2, alone.high / 2))
+    assert found.method == "paired t over documents within tasks (n=100 in 2 tasks)"
+
+
+@pytest.mark.parametrize(
+    ("scores", "method"),
+    [
+        ({"a": [1] * 5 + [0] * 15, "b": [1] * 9}, "none: 29 of the 30 documents that an interval needs"),
+        (
+            {"a": [1] * 5 + [0] * 95, "b": [1] * 4 + [0] * 6},
+            "none: 9 of 110 documents differ in score, an interval needs 10",
+        ),
+        ({"a": [1] * 20 + [0] * 20, "b": [1]}, "none: a task has one document"),
+        ({"a": [1] * 20, "b": [1] * 20}, "none: the difference is the same in all documents of each task"),
+    ],
+)
+def test_averages_without_interval(scores, method):
+    tuned, baseline = models(**scores)
+    found = average_over_documents(tuned, baseline=baseline)
+    assert (found.value, found.low, found.method) == (average(tuned.values()).value, None, method)
+
+
+def test_averages_of_nothing_in_common():
+    tuned, baseline = models(a=[1.0], perplexity=[])
+    with pytest.raises(InputError, match="did no task in common that has a score by document"):
+        average_over_documents(tuned, baseline={"perplexity": baseline["perplexity"]})
 
 
 def test_other_prompts_are_refused():
