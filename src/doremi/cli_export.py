@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from doremi import files, published
 from doremi.errors import MissingFileError
+from doremi.report.escaping import visible
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
     from doremi.exporters import Export, Mixture
-
-logger = logging.getLogger(__name__)
 
 LoadWeights = Callable[[str], DomainWeights]
 
@@ -92,7 +90,7 @@ def _export(options: argparse.Namespace, load: LoadWeights) -> None:
         mixture = _for_tokenizer(options.tokenizer, mixture, store, options.format_id)
     made = export(mixture, options.format_id, unit=options.unit)
     for warning in made.warnings:
-        logger.warning("%s", warning)
+        print(f"warning: {visible(warning)}", file=sys.stderr)
     _write(made, options.out)
 
 
@@ -141,7 +139,7 @@ def _write(made: Export, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(made.files[first])
         if others:
-            logger.info("with --out FOLDER also: %s", ", ".join(others))
+            print(f"with --out FOLDER also: {', '.join(others)}", file=sys.stderr)
     elif out.is_dir() or not out.suffix:
         for name, text in made.files.items():
             files.write_text(out / name, text)
