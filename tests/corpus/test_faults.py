@@ -183,8 +183,14 @@ class TestWorkers:
     def parallel(self, config) -> CorpusConfig:
         return config.model_copy(update={"num_workers": 2})
 
-    def test_the_bytes_do_not_depend_on_their_number(self, parallel, undisturbed, tmp_path):
+    def test_the_bytes_do_not_depend_on_their_number(self, parallel, undisturbed, tmp_path, caplog, capsys):
+        caplog.set_level("INFO")
+        caplog.clear()
         assert content(prepare(parallel, tmp_path / "parallel").path) == undisturbed
+        progress = [record.message for record in caplog.records if record.message.startswith("tokenise")]
+        assert [line.partition(" (")[2] for line in progress] == [
+            f"{number} of 4 input files)" for number in range(1, 5)
+        ]
 
     def test_an_error_arrives_with_its_line(self, parallel, tmp_path, tokenizer_folder):
         with (tmp_path / "in" / "1.jsonl").open("a") as file:

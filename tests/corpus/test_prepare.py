@@ -79,8 +79,13 @@ def corpus(write_jsonl, tmp_path):
 class TestContent:
     """Nothing lost, nothing mixed."""
 
-    def test_documents_in_order_on_the_side_of_their_hash(self, corpus):
+    def test_documents_in_order_on_the_side_of_their_hash(self, corpus, caplog, capsys):
+        caplog.set_level("INFO")
         store = prepare(*corpus)
+        megabytes = sum(len(text) for name in ("Code", "Wiki") for text in texts_of(name, 60)) / 1e6
+        assert caplog.messages[-1].endswith(
+            f"1.jsonl.zst (2 of 2 input files, 120 documents, {megabytes:.1f} MB so far)"
+        )
         assert store.names == ("Code", "Wiki")
         for name in store.names:
             for split, held_out in (("train", False), ("held_out", True)):

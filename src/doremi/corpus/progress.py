@@ -28,6 +28,7 @@ class Progress:
             disable=not sys.stderr.isatty(),
             leave=False,
         )
+        self._num_files, self._num_finished = len(files), 0
         self._started = time.monotonic()
         self._num_documents = self._num_text_bytes = self._position = 0
 
@@ -50,6 +51,13 @@ class Progress:
         """The file in hand is done, or was before."""
         self._bar.update(file.num_bytes() - self._position)
         self._position = 0
+        self._num_finished += 1
         if self._bar.disable:
-            megabytes = self._num_text_bytes / 1e6
-            logger.info("%s: %s (%s documents, %.1f MB so far)", self._verb, file.name, self._num_documents, megabytes)
+            logger.info("%s: %s (%s)", self._verb, file.name, self._so_far())
+
+    def _so_far(self) -> str:
+        """Without documents where other processes read them."""
+        files = f"{self._num_finished:,} of {self._num_files:,} input files"
+        if not self._num_documents:
+            return files
+        return f"{files}, {self._num_documents:,} documents, {self._num_text_bytes / 1e6:,.1f} MB so far"
