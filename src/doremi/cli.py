@@ -16,6 +16,7 @@ from doremi.cli_corpus import add_corpus
 from doremi.cli_perplexity import add_perplexity
 from doremi.cli_plan import add_plan
 from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
+from doremi.cli_recipe import add_recipe
 from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
 
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(verbs)
     _add_stages(verbs)
     add_plan(verbs)
+    add_recipe(verbs)
     _add_loader(verbs)
     _add_report(verbs)
     add_perplexity(verbs)

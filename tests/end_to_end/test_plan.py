@@ -66,7 +66,7 @@ def test_stages(capsys, finished):
         for marker in markers:
             assert marker["num_parameters"] == stage["num_parameters"]
             assert marker["num_tokens"] == stage["num_tokens"]
-            # of 120 rows; a domain of 261 rows or more is left out up to a batch of 6 early, and the loader may be 2 off
+            # of 120 rows; a domain of 261 or more is left out up to a batch of 6 early; the loader may be 2 off
             assert stage["epochs"] == pytest.approx(marker["epochs"], abs=8 / 261)
     assert max(planned["proxy"]["epochs"].values()) == pytest.approx(0.145)  # one domain is at its limit
 

@@ -8,16 +8,17 @@ from doremi import DomainWeights
 from doremi.errors import InputError
 from tests.planning.recipes import BATCH, LENGTH, ROWS, STEPS, forward, make, planned
 
+ROWS_OF = {"small": 100, "large": 3000}
+
 
 class Store:
-    """Two domains, of 100 and 3,000 rows."""
+    """Two domains, of 100 and 3,000 rows and a tail."""
 
     names = ("small", "large")
     path, packing = "x", "pack"
-    rows = {"small": 100, "large": 3000}
 
     def num_tokens(self, name):
-        return self.rows[name] * LENGTH + 3
+        return ROWS_OF[name] * LENGTH + 3
 
     def num_sequences(self, name, sequence_length):
         return self.num_tokens(name) // sequence_length
@@ -83,7 +84,7 @@ def test_epochs():
     answer = DomainWeights({"small": 0.25, "large": 0.75})
     found = planned(make(weights={"baselines": ["uniform"]}), store=Store(), answer=answer)
     natural = {name: ROWS * Store().num_tokens(name) / 31006 for name in Store.names}
-    assert found["reference"].epochs == pytest.approx({n: natural[n] / Store.rows[n] for n in Store.names})
+    assert found["reference"].epochs == pytest.approx({n: natural[n] / ROWS_OF[n] for n in Store.names})
     assert found["proxy"].epochs == found["uniform"].epochs == {"small": 4.0, "large": 400 / 3000}
     assert found["main"].epochs == {"small": 2.0, "large": 0.2}
     assert planned(make(), store=Store())["main"].epochs is None
