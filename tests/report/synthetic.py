@@ -309,7 +309,7 @@ def _run(
             "folder": f"runs/{label}/seed-{seed}",
             "train_seconds": 71.4 + len(run),
             "nats": nats,
-            **{f"{key}_nats": getattr(summarise(nats, reference), key) for key in ("uniform_mean", "reference_mean", "worst")},
+            **{key: getattr(summarise(nats, reference), key.removesuffix("_nats")) for key in SUMMARIES},
             "worst_domain": summarise(nats, reference).worst_domain,
         }
         for seed, nats in evidence.nats.items()

@@ -1,5 +1,7 @@
 """The page in a real browser: charts drawn, in either colour scheme, without an error or a request."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +9,7 @@ import subprocess
 import pytest
 
 from doremi.report.render import write_report
+from doremi.report.side_by_side import write_comparison
 
 from .synthetic import make_results, write_run
 
@@ -38,26 +41,83 @@ def charts_of(document):
     return [len(re.findall(r'<g class="trace scatter', chart.split("</figure>")[0])) for chart in charts]
 
 
+def shown_marks(document):
+    """Names and number of marks of every row of the forest plots that are not hidden."""
+    pairs = re.findall(r'<div class="pair" data-pair="\d+"(?: hidden="")?>.*?</table>', document, re.DOTALL)
+    shown = "".join(pair for pair in pairs if "hidden" not in pair.split(">")[0])
+    rows = [row for row in shown.split("<tr")[1:] if 'scope="row"' in row]
+    names = [html.unescape(re.search(r'<bdi class="name">(.*?)</bdi>', row)[1]) for row in rows]
+    return {name: row.count('<i class="dot') for name, row in zip(names, rows, strict=True)}
+
+
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
 def test_charts_are_drawn_in_the_colours_of_the_scheme(tmp_path, scheme):
-    report = write_report(write_run(tmp_path / "run", make_results(22)))
+    results = make_results(22)
+    report = write_report(write_run(tmp_path / "run", results))
     document, console = opened(report, tmp_path / "profile", scheme=scheme)
     assert console == []
-    assert charts_of(document) == [8, 8, 8, 3]
+    assert results["verdict"] in html.unescape(document)
+    assert charts_of(document) == [8, 8, 8, 3 + 9]
     assert set(re.findall(r'<g class="[xy]tick"><text[^>]*fill: (rgb\([^)]*\))', document)) == {MUTED[scheme]}
 
 
 def test_two_hundred_domains_show_the_largest_changes(tmp_path):
-    document, console = opened(write_report(write_run(tmp_path / "run", make_results(200))), tmp_path / "profile")
+    results = make_results(200)
+    document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
     assert console == []
-    assert charts_of(document) == [8, 8, 8, 3]
+    summaries = ("uniform mean", "reference-weighted mean", "worst domain")
+    assert shown_marks(document) == dict.fromkeys([*summaries, *results["domains"]], 1)
+    assert charts_of(document) == [8, 8, 8, 3 + 9]
 
 
 def test_hostile_text_runs_nothing_and_shows_in_the_charts(tmp_path, hostile_report):
     document, console = opened(hostile_report, tmp_path / "profile")
     assert console == []
-    assert charts_of(document) == [8, 8, 8, 4]
+    assert charts_of(document) == [8, 8, 8, 4 + 12]
     assert re.search(r'class="legendtext"[^>]*>&lt;i&gt;x&lt;/i&gt;\\x1b</text>', document)
+
+
+def with_own_script(report, script):
+    """The page with another script at its end, which its policy would not let run."""
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text())
+    report.write_text(page.replace("</body>", f"<script>{script}</script></body>"))
+    return report
+
+
+def test_another_pair_a_domain_and_a_difference_can_be_picked(tmp_path):
+    """And seeds are drawn minus the baseline of the same seed."""
+    results = make_results(22)
+    report = with_own_script(
+        write_report(write_run(tmp_path / "run", results)),
+        """const change = (element, value, event) => {
+          element.value = value; element.dispatchEvent(new Event(event, {bubbles: true}));
+        };
+        change(document.getElementById("pair"), "1", "change");
+        change(document.querySelector("#differences input[type=search]"), "ARX", "input");
+        document.querySelector("[name=loss-as][value=difference]").click();
+        document.title = JSON.stringify(document.getElementById("loss-chart").data.map((line) => line.y.at(-1)));
+        change(document.getElementById("loss-view"), "3", "change");""",
+    )
+    document, console = opened(report, tmp_path / "profile")
+    assert console == []
+    hidden = re.findall(r'<div class="pair" data-pair="(\d)"( hidden="")?>', document)
+    assert [pair for pair, is_hidden in hidden if not is_hidden] == ["1"]
+    table = re.search(r'<tbody class="of-domains">.*?</tbody>', document, re.DOTALL)[0]
+    assert re.findall(r'<tr>\s*<th scope="row"><bdi class="name">(.*?)</bdi>', table) == ["ArXiv"]
+    assert charts_of(document)[3] == 3  # a single domain has no lines for seeds
+    drawn = json.loads(re.search("<title>(.*?)</title>", document)[1])
+    final = [[seed["reference_mean_nats"] for seed in run["by_seed"].values()] for run in results["runs"].values()]
+    expected = [value - baseline for run in final for value, baseline in zip(run, final[0], strict=True)]
+    assert drawn[:9] == pytest.approx(expected, abs=2e-4)  # five digits are drawn
+    assert drawn[9:] == pytest.approx([(sum(run) - sum(final[0])) / 3 for run in final], abs=2e-4)
+
+
+def test_the_comparison_of_run_directories_needs_no_script(tmp_path):
+    paths = [write_run(tmp_path / name, make_results(22, seed=seed)) for seed, name in enumerate(("one", "two"))]
+    document, console = opened(write_comparison(paths), tmp_path / "profile")
+    assert console == []
+    assert "<script" not in document
+    assert document.count('<i class="dot colour-') == 2 + 2 * 22  # the legend and the domains
 
 
 def test_a_page_without_charts_has_no_errors(tmp_path):

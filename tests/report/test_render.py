@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from doremi.errors import InputError, MissingFileError
-from doremi.report import numbers, views
+from doremi.report import comparisons, numbers, views
 from doremi.report.axes import LinearAxis
 from doremi.report.escaping import content_security_source
 from doremi.report.render import write_report
@@ -19,6 +19,11 @@ RUNS = ("baseline", "main", "uniform")
 LOADING_ATTRIBUTES = ("src", "href", "srcset", "action", "poster", "data", "background", "xlink:href")
 
 
+def text_of(run_dir):
+    """All that its page shows, white space squeezed."""
+    return " ".join(parse_page(write_report(run_dir).read_text()).text.split())
+
+
 def typeset(text):
     return text.replace("-", "\N{MINUS SIGN}").replace("x", "\N{MULTIPLICATION SIGN}")
 
@@ -29,7 +34,8 @@ def test_report_is_written_whole_beside_the_results(tmp_path, results):
     path = write_report(run_dir)
     assert path == run_dir / "report.html"
     assert path.read_text().endswith("</html>\n")
-    assert sorted(p.name for p in run_dir.iterdir()) == ["recipe.yaml", "report.html", "results.json", "weights.json"]
+    written = sorted(p.name for p in run_dir.iterdir())
+    assert written == ["recipe.yaml", "report.html", "report.md", "results.json", "weights.json"]
 
 
 def test_the_same_run_gives_the_same_page(tmp_path, results):
@@ -92,9 +98,11 @@ def test_summaries_equal_the_results(page, results):
     rows = [row for row in page.table("summaries")[1:] if len(row) == 5]
     keys = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
     expected = [summary[key] for summary in (results, results["without_floor"]) for key in keys]
-    for (_, baseline, main, difference, uniform), values in zip(rows, expected, strict=True):
+    judged = [results["comparisons"][0]["summaries"][key] for key in ("uniform_mean", "reference_mean", "worst")]
+    intervals = [numbers.interval((found["low"], found["high"])) for found in judged] + [""] * 3
+    for (_, baseline, main, difference, uniform), values, interval in zip(rows, expected, intervals, strict=True):
         assert [baseline, main, uniform] == [f"{values[run]:.3f}" for run in RUNS]
-        assert difference == typeset(f"{values['main'] - values['baseline']:+.3f}")
+        assert difference == typeset(f"{values['main'] - values['baseline']:+.3f}{interval}")
     assert "highest loss: base64-binaries" in rows[2][0]
 
 
@@ -122,33 +130,197 @@ def test_lowest_loss_of_a_row_is_marked(page, results):
     assert best == [str(value) for value in summaries + losses]
 
 
-def test_speed_up_and_cost(page, results):
+def test_first_screen_says_outcome_speed_up_and_cost(page, results):
     text = " ".join(page.text.split())
+    found, factor = results["comparisons"][0], results["comparisons"][0]["speed_up"]["factor"]
+    assert found["verdict"]["outcome"] == "better"
+    assert text.index("DoReMi report Better Better: main minus baseline") < text.index("Weights before and after")
     step = results["steps_to_match"]
-    assert f"final reference-weighted mean at step {step:,.0f} of 1,200" in text
-    assert f"{1200 / step:.2f}\N{MULTIPLICATION SIGN}" in text
+    interval = f"95 % interval {factor['low']:.2f}x to {factor['high']:.2f}x"
+    assert f"final reference-weighted mean at step {step:,.0f} of 1,200, {interval}" in text
+    assert f"Speed-up {factor['value']:.2f}\N{MULTIPLICATION SIGN}" in text
+    ratio = results["cost"]["search_over_main"]
+    assert ratio == pytest.approx((2.5e12 + 4.1e12) / (6 * 205_632 * 1200 * 16 * 128))
+    assert f"Cost {ratio:.2f}\N{MULTIPLICATION SIGN} finding the weights (reference and proxy) took" in text
+    seconds = sum(cost["train_seconds"] for part in ("runs", "costs") for cost in results[part].values())
+    assert f"training of everything took {numbers.duration(seconds)}" in text
+
+
+def test_seeds_that_never_catch_up_are_counted(tmp_path):
+    results = make_results(3)
+    nothing = {"value": None, "low": None, "high": None, "p_value": None, "method": "none: 1 of 3 seeds reach it"}
+    results["comparisons"][0]["speed_up"] |= {"num_reached": 1, "factor": nothing}
+    text = text_of(write_run(tmp_path, results | {"steps_to_match": None}))
+    assert "Speed-up 1 of 3 seeds main reached the baseline's final reference-weighted mean in 1 of 3 seeds" in text
+
+
+def test_without_three_seeds_neither_better_nor_worse_is_said(tmp_path):
+    results = make_results(12, num_seeds=2)
+    text = text_of(write_run(tmp_path, results))
+    assert "DoReMi report Seed noise not measured Seed noise not measured (2 of the 3 seeds" in text
+    assert "over documents alone, so that another seed may differ" in text
+    assert "They say nothing about training again with another seed" in text
+
+
+def older(results):
+    """As `doremi` wrote it before there were comparisons."""
+    content = {k: v for k, v in results.items() if k not in ("comparisons", "control", "cost", "costs", "alarms")}
+    return content | {"verdict": "lower on 7 of 12 domains"}
+
+
+def test_an_older_file_still_gets_its_page(tmp_path, results):
+    page = parse_page(write_report(write_run(tmp_path, older(results))).read_text())
+    text = " ".join(page.text.split())
+    assert "DoReMi report lower on 7 of 12 domains Models that differ" in text
+    assert f"{results['num_better']} of 12 {results['num_worse']} worse; main against baseline" in text
     seconds = sum(run["train_seconds"] for run in results["runs"].values())
     assert (
         f"{numbers.duration(seconds)} training of the 3 runs compared; the search for the weights not included" in text
     )
+    assert "This file holds no comparisons" in text
+    assert page.tables_of("forest") == page.tables_of("pairs") == []
 
 
-def test_cost_of_the_search_where_it_is_known(tmp_path, results):
+def test_cost_of_the_search_where_only_its_time_is_known(tmp_path, results):
     proxy = {"train_seconds": 100.0, "num_parameters": 10, "num_tokens": 1000}
-    text = parse_page(write_report(write_run(tmp_path, results | {"costs": {"proxy": proxy}})).read_text()).text
+    content = older(results) | {"costs": {"proxy": proxy}}
+    text = parse_page(write_report(write_run(tmp_path, content)).read_text()).text
     assert "training of everything: proxy and 3 runs" in text
 
 
 def test_main_that_never_catches_up_is_said_to(tmp_path, results):
-    text = parse_page(write_report(write_run(tmp_path, results | {"steps_to_match": None})).read_text()).text
+    text = parse_page(write_report(write_run(tmp_path, older(results) | {"steps_to_match": None})).read_text()).text
     assert "not reached" in text
-    assert "main did not reach the baseline’s final reference-weighted mean in 1,200 steps" in text
+    assert "main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
+
+
+# Differences
+
+
+def test_forest_has_a_mark_and_an_interval_for_every_domain_of_every_pair(page, results):
+    tables = page.tables_of("forest")
+    assert len(tables) == len(results["comparisons"]) == 3
+    for rows, found in zip(tables, results["comparisons"], strict=True):
+        shown = {row[0]: row[2:] for row in rows[1:]}
+        labels = {"uniform mean": "uniform_mean", "reference-weighted mean": "reference_mean", "worst domain": "worst"}
+        expected = found["domains"] | {label: found["summaries"][key] for label, key in labels.items()}
+        assert shown == {
+            name: [
+                typeset(f"{judged['value']:+.3f}"),
+                typeset(f"{judged['low']:+.3f} to {judged['high']:+.3f}"),
+                str(judged["outcome"]),
+            ]
+            for name, judged in expected.items()
+        }
+    marks = [attrs["style"] for tag, attrs in page.tags if tag == "i" and "dot" in (attrs.get("class") or "").split()]
+    assert len(marks) == 3 * (12 + 3)
+
+
+def test_marks_stand_where_the_differences_are(page, results):
+    found = comparisons.forests(parse(results))[0]
+    dots = [attrs for tag, attrs in page.tags if tag == "i" and (attrs.get("class") or "").startswith("dot")]
+    lines = [attrs for tag, attrs in page.tags if tag == "i" and (attrs.get("class") or "").startswith("line")]
+    for row, dot, line in zip((*found.summaries, *found.domains), dots, lines, strict=False):
+        assert dot["style"] == f"--at: {found.axis.position(row.judged.value):.4f}"
+        low, high = (found.axis.position(end) for end in row.judged.ends)
+        assert line["style"] == f"--from: {low:.4f}; --to: {high:.4f}"
+
+
+def test_a_difference_without_an_interval_is_hollow_and_says_why(tmp_path):
+    results = make_results(12, num_seeds=1)  # the domain at index 7 has too few documents
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
+    row = next(row for row in page.tables_of("forest")[0] if row[0] == "licences-and-readmes")
+    assert row[3:] == ["–", "not measured"]
+    assert "none: 12 of the 30 documents that an interval needs" in {attrs.get("title") for _, attrs in page.tags}
+    assert [attrs.get("class") for tag, attrs in page.tags if tag == "i"].count("dot hollow") == 3 * 3
+
+
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow(tmp_path):
+    results = make_results(22)
+    judged = results["comparisons"][0]["domains"]["stdlib"]
+    judged |= {"low": judged["value"] - 9, "high": judged["value"] + 9}
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
+    assert "line cut-low cut-high" in {attrs.get("class") for tag, attrs in page.tags if tag == "i"}
+
+
+def test_every_pair_has_its_row(page, results):
+    rows = page.table("pairs")[1:]
+    for row, found in zip(rows, results["comparisons"], strict=True):
+        judged = [found["summaries"][key] for key in ("uniform_mean", "reference_mean", "worst")]
+        tally, factor = found["tally"], found["speed_up"]["factor"]
+        assert row[:2] == [f"{found['tuned']} − {found['baseline']}", str(found["verdict"]["outcome"])]
+        assert row[2:5] == [typeset(f"{j['value']:+.3f}{j['low']:+.3f} to {j['high']:+.3f}") for j in judged]
+        assert row[5] == f"{tally['num_better']} / {tally['num_no_difference']} / {tally['num_worse']}"
+        assert row[6] == f"{found['verdict']['minimal_detectable_effect']:.3f}"
+        assert row[7].startswith("–" if factor["value"] is None else f"{factor['value']:.2f}")
+
+
+def test_the_control_and_how_much_it_explains(tmp_path):
+    results = make_results(22, runs=("baseline", "main", "reference_without_floor"))
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
+    share = results["control"]["uniform_mean"]["share"]
+    assert page.table("control")[1] == [
+        "uniform mean",
+        typeset(f"{share['value']:.2%}"),
+        typeset(f"{share['low']:.2%} to {share['high']:.2%}"),
+        share["method"],
+    ]
+    assert page.table("control")[3][1:] == ["–", "–", results["control"]["worst"]["share"]["method"][len("none: ") :]]
+
+
+def test_weights_of_every_run(page, results):
+    for name, *shown in page.table("weights")[1:]:
+        assert shown == [numbers.percent(results["runs"][run]["domain_weights"][name]) for run in RUNS]
+
+
+# Trust
+
+
+def test_alarms_of_a_kind_are_one_row(tmp_path):
+    results = make_results(12)
+    results["alarms"] = [
+        {"name": "starvation", "finding": f"{name!r} is starved", "remedy": "iterate"} for name in results["domains"]
+    ]
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
+    finding = "'stdlib' is starved; 'ml-libraries' is starved; 'cpp-headers' is starved; and 9 more"
+    assert page.table("alarms")[1:] == [["starvation", finding, "iterate"]]
+
+
+def test_rounds_and_facts(page, results):
+    assert page.table("rounds")[1:] == [["1", "21.71%"], ["2", "3.12%"]]
+    text = " ".join(page.text.split())
+    assert "Convergence by round: stopped at the maximum" in text
+    assert "No check raised an alarm." in text
+    assert f"Effective number of domains{results['convergence']['effective_num_domains']:.1f} of 12" in text
+    assert "Domains left out0 every domain has a weight above 0" in text
+
+
+def test_tasks_have_a_section_only_where_there_are_any(tmp_path, page, results):
+    assert page.tables_of("tasks") == []
+    score = {"value": 0.31, "standard_error": 0.02, "metric": "acc", "num_documents": 500}
+    content = results | {"tasks": {"lambada": {"baseline": score, "main": score | {"value": 0.35}}}}
+    found = parse_page(write_report(write_run(tmp_path, content)).read_text())
+    assert found.table("tasks")[1] == ["lambada", "acc", "500", "0.310± 0.020", "0.350± 0.020", "–"]
 
 
 def test_epochs_equal_the_results(page, results):
     for name, _, *epochs in page.table("epochs")[1:]:
         assert epochs == [numbers.epochs(results["runs"][run]["epochs"][name]) for run in RUNS]
-    assert "Main read no domain more than 4 times" in page.text
+    assert "Main read no domain more than 4 times, the limit." in page.text
+
+
+def test_the_limit_of_the_recipe_counts(tmp_path, results):
+    run_dir = write_run(tmp_path, results)
+    second, largest = sorted(results["runs"]["main"]["epochs"].values())[-2:]
+    limit = (second + largest) / 2
+    (run_dir / "recipe.yaml").write_text(f"training: {{max_epochs: {limit}}}")
+    page = parse_page(write_report(run_dir).read_text())
+    assert f"Main read 1 of 12 domains more than {limit:g} times, the limit of the recipe." in " ".join(
+        page.text.split()
+    )
+    epochs = [value for run in RUNS for value in results["runs"][run]["epochs"].values()]
+    marked = [a["title"] for _, a in page.tags if a.get("class") == "number many"]
+    assert sorted(marked) == sorted(str(value) for value in epochs if value > limit)
 
 
 def test_repeated_domains_are_counted_and_marked(tmp_path):
@@ -162,11 +334,14 @@ def test_repeated_domains_are_counted_and_marked(tmp_path):
 def test_runs_and_provenance(page, results):
     rows = page.table("runs")[1:]
     assert [row[:4] for row in rows] == [
-        ["baseline", "natural", "1", "1,200"],
-        ["main", "doremi", "1", "1,200"],
-        ["uniform", "uniform", "1", "1,200"],
+        ["reference", "", "", ""],
+        ["proxy", "", "", ""],
+        ["baseline", "natural", "0, 1, 2", "1,200"],
+        ["main", "doremi", "0, 1, 2", "1,200"],
+        ["uniform", "uniform", "0, 1, 2", "1,200"],
     ]
-    assert [row[-1] for row in rows] == [results["runs"][run]["folder"] for run in RUNS]
+    assert [row[-1] for row in rows[2:]] == [results["runs"][run]["folder"] for run in RUNS]
+    assert rows[1][6] == numbers.count(results["costs"]["proxy"]["flops"])
     for value in results["provenance"].values():
         assert value in page.text
 
@@ -206,7 +381,7 @@ def test_long_tables_scroll_inside_the_page(tmp_path, page):
         return sum("tall" in (attrs.get("class") or "").split() for tag, attrs in page.tags if tag == "div")
 
     many = parse_page(write_report(write_run(tmp_path, make_results(200))).read_text())
-    assert (tall(page), tall(many)) == (1, 7)  # the chart of the losses, and every table
+    assert (tall(page), tall(many)) == (1, 11)  # the chart of the losses; every table of domains, runs or summaries
 
 
 # Untrusted text

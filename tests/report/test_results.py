@@ -1,9 +1,12 @@
 import json
 import re
+from typing import get_args
 
 import pytest
 
 from doremi.errors import InputError, MissingFileError
+from doremi.evaluation import outcomes, statistics, verdict
+from doremi.report import comparisons, evidence, sentences
 from doremi.report.results import load, parse
 
 from .synthetic import make_results
@@ -33,13 +36,38 @@ def test_every_float_may_be_null(results):
 
 
 def test_keys_of_later_writers_are_ignored(results):
-    assert parse(results | {"tasks": {"lambada": 0.3}}).verdict == results["verdict"]
+    assert parse(results | {"later": {"lambada": 0.3}}).verdict == results["verdict"]
 
 
 def test_parts_that_a_run_may_lack(results):
-    lacking = {key: value for key, value in results.items() if key not in ("curves", "trajectory", "convergence")}
-    parsed = parse(lacking)
+    parts = ("curves", "trajectory", "convergence", "comparisons", "control", "cost", "costs", "alarms")
+    parsed = parse({key: value for key, value in results.items() if key not in parts})
     assert (parsed.curves, parsed.trajectory, parsed.convergence) == ({}, None, None)
+    assert (parsed.comparisons, parsed.headline, parsed.control, parsed.cost) == ([], None, None, None)
+
+
+def test_runs_of_older_files_have_one_seed(results):
+    older = changed(changed(results, ["runs", "main", "seeds"], ...), ["runs", "main", "by_seed"], ...)
+    assert parse(older).runs["main"].all_seeds == [0]
+
+
+def test_results_are_read_as_they_are_worked_out_and_as_they_are_written():
+    results = make_results(12, runs=("baseline", "main", "reference_without_floor"))
+    assert isinstance(next(iter(results["control"]["uniform_mean"]["by_seed"])), int)
+    assert parse(results) == parse(json.loads(json.dumps(results)))
+
+
+def test_the_headline_is_main_against_baseline_wherever_it_stands(results):
+    found = parse(results | {"comparisons": results["comparisons"][::-1]}).headline
+    assert (found.tuned, found.baseline) == ("main", "baseline")
+
+
+def test_summaries_and_outcomes_are_those_of_the_evaluation():
+    assert evidence.SUMMARIES == verdict.SUMMARIES
+    assert next(iter(evidence.SUMMARIES)) == verdict.PRIMARY
+    assert list(get_args(evidence.Outcome)) == [outcome.value for outcome in outcomes.Outcome]
+    assert list(sentences.OUTCOMES) == list(get_args(evidence.Outcome))
+    assert comparisons.MIN_SEEDS == statistics.MIN_SEEDS
 
 
 @pytest.mark.parametrize(
@@ -54,6 +82,13 @@ def test_parts_that_a_run_may_lack(results):
         (["curves", "main", "nats", "stdlib"], [1.0], r"'stdlib' has 1 values for 21 steps"),
         (["curves", "main", "worst_nats"], [1.0], r"'worst_nats' has 1 values for 21 steps"),
         (["trajectory", "excess_losses", "stdlib"], [], r"'stdlib' has 0 values for 240 steps"),
+        (["comparisons", 0, "domains", "stdlib", "outcome"], "great", r"'outcome': Input should be 'better', 'worse'"),
+        (["comparisons", 0, "summaries", "worst"], ..., r"no difference in worst"),
+        (["comparisons", 0, "documents", "domains", "stdlib"], ..., r"comparison of 'main' has other domains"),
+        (["comparisons", 1, "tuned"], "nobody", r"a comparison of 'nobody', which is no run"),
+        (["comparisons", 0, "summaries", "worst", "low"], None, r"an interval needs a value and both ends"),
+        (["curves", "main", "by_seed", "1", "worst_nats"], [1.0], r"'worst_nats' has 1 values for 21 steps"),
+        (["cost", "main"], "1", r"'cost'\.'main': Input should be a valid number"),
         (["provenance"], None, r"'provenance': Input should be a valid dictionary"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from doremi.errors import InputError
+from doremi.report.evidence import SUMMARIES
 from doremi.report.table import summary_table
 
 from .hostile import NAMES
@@ -53,13 +54,13 @@ def test_summaries_with_and_without_the_floor(results):
         for part, values in ((lines[:cut], results[key]), (lines[cut:], results["without_floor"][key])):
             nats = [values[run] for run in ("baseline", "main", "uniform")]
             assert row(part, label) == [*(f"{value:.3f}" for value in nats), f"{nats[1] - nats[0]:+.3f}"]
-    assert "At the floor, below a tenth of the reference weight: base64-binaries" in lines
+    assert "At the floor, below a tenth of the reference weight: stdlib, base64-binaries" in lines
 
 
 def test_no_floor_no_second_summary(results):
     text = "\n".join(printed(results | {"without_floor": None}))
     assert "floor" not in text
-    assert text.count("uniform mean") == 2  # one row, and the verdict
+    assert text.count("\nuniform mean  ") == 1
 
 
 def test_many_domains_at_the_floor_are_counted(results):
@@ -69,14 +70,56 @@ def test_many_domains_at_the_floor_are_counted(results):
     )
 
 
+def test_intervals_of_the_summaries_and_of_every_other_pair(results):
+    lines = printed(results)
+    cut = lines[lines.index("main - baseline:") :]
+    first, *others = results["comparisons"]
+    expected = {f"  {label}": first["summaries"][key] for key, label in SUMMARIES.items()}
+    expected |= {f"  {pair['tuned']} - {pair['baseline']}": pair["summaries"]["uniform_mean"] for pair in others}
+    for label, judged in expected.items():
+        assert " ".join(row(cut, label)) == (
+            f"{judged['value']:+.3f} {judged['low']:+.3f} to {judged['high']:+.3f} {judged['outcome']}"
+        )
+    assert any(line.endswith("over seeds  outcome") for line in lines)
+
+
 def test_closing_lines(results):
     text = " ".join(printed(results))
+    found = results["comparisons"][0]
+    tally, factor = found["tally"], found["speed_up"]["factor"]
+    assert (
+        f"Domains, Holm-corrected over seeds: better on {tally['num_better']}, no difference on "
+        f"{tally['num_no_difference']}, worse on {tally['num_worse']} of 12 domains" in text
+    )
+    assert (
+        f"Speed-up {factor['value']:.2f}x: main reached the baseline's final reference-weighted mean at step "
+        f"{results['steps_to_match']:,.0f} of 1,200, 95 % interval {factor['low']:.2f}x to {factor['high']:.2f}x"
+        in text
+    )
+    ratio = results["cost"]["search_over_main"]
+    assert f"Cost: finding the weights (reference and proxy) took {ratio:.2f}x the FLOPs of" in text
+    assert text.endswith(results["verdict"])
+
+
+def test_closing_lines_of_one_seed_say_that_documents_stand_behind_them():
+    lines = printed(make_results(12, num_seeds=1))
+    assert any(line.endswith("over documents  outcome") for line in lines)
+    assert "Domains, Holm-corrected over documents: better on" in " ".join(lines)
+    assert row(lines, "  uniform mean")[1:] == ["-", "not", "measured"]
+    assert "no interval: 1 of the 3 seeds that an interval needs" in " ".join(lines)
+
+
+def test_closing_lines_of_an_older_file(results):
+    older = {key: value for key, value in results.items() if key not in ("comparisons", "cost")}
+    text = " ".join(printed(older | {"steps_to_match": None}))
     assert f"Better than the baseline on {results['num_better']} of 12 domains" in text
-    step = results["steps_to_match"]
-    assert f"main reached the baseline's final reference-weighted mean at step {step:,.0f} of 1,200" in text
-    assert results["verdict"] in text
-    text = " ".join(printed(results | {"steps_to_match": None}))
-    assert "main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
+    assert "Speed-up: main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
+    assert "interval" not in text.split("Better than")[1].split(results["verdict"])[0]
+
+
+def test_alarms_are_named_by_kind(results):
+    alarm = {"name": "drift", "finding": "it drifts", "remedy": "wait"}
+    assert "Alarms (drift): the report says" in " ".join(printed(results | {"alarms": [alarm, alarm]}))
 
 
 def test_print_shows_the_same_as_a_console(results, capsys, monkeypatch):
