@@ -41,7 +41,7 @@ def in_backticks(pattern):
 def command_lines():
     """Every line of the shell blocks that calls doremi, as a list of words; lines that end in a backslash go on."""
     lines = "\n".join(parameter.values[0] for parameter in blocks("sh")).replace("\\\n", " ").splitlines()
-    words = [shlex.split(line, comments=True) for line in lines]
+    words = [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
     return [line[line.index("doremi") + 1 :] for line in words if "doremi" in line and line[0] != "pip"]
 
 
