@@ -8,6 +8,7 @@ import io
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from doremi import DomainWeights, files
-from doremi.exporters import FORMATS, Export, export
+from doremi.exporters import FORMATS, Export, Mixture, TokenizerFacts, export, retokenized
 from doremi.exporters.levanter import MAX_BLOCK_SIZE, block_size
 from tests.exporters.conftest import by_hand
 
@@ -148,8 +149,6 @@ def test_megatron_shares_a_weight_out_over_files(mixture):
 
 
 def test_megatron_files_have_their_weights_under_another_tokenizer_too(mixture):
-    from doremi.exporters import TokenizerFacts, retokenized
-
     names = [domain.name for domain in mixture.domains]
     converted = retokenized(mixture, dict.fromkeys(names, 3.0), tokenizer=TokenizerFacts("other", "e" * 32, 9))
     assert _sums(export(converted, "megatron")) == pytest.approx(_sums(export(mixture, "megatron")))
@@ -161,16 +160,14 @@ def _sums(made: Export) -> list[float]:
 
 
 def test_megatron_without_held_out_files_or_with_white_space_in_a_path():
-    from dataclasses import replace
-
-    mixture = by_hand({"x": 1})
-    domain = replace(mixture.domains[0], held_out=())
-    spaced = replace(domain, shards=(replace(domain.shards[0], prefix="/my corpus/x"),))
-    made = export(replace(mixture, domains=(spaced,)), "megatron")
-    assert json.loads(made.files["megatron-blend.json"])["train"] == ["1.0", "/my corpus/x"]
-    assert json.loads(made.files["megatron-blend.json"])["valid"] is None
+    made = export(_in_folder(by_hand({"x": 1}), "/my corpus"), "megatron")
+    blend = json.loads(made.files["megatron-blend.json"])
+    assert blend["train"] == ["1.0", "/my corpus/0"]
+    assert blend["valid"] is None
     assert list(made.files) == ["megatron-blend.json"]
     assert made.warnings[-1].startswith("no megatron-data-args.txt: the path of the corpus contains white space")
+    bridge = yaml.safe_load(_first(export(_in_folder(by_hand({"x": 1}), "/c"), "megatron-bridge")))
+    assert bridge["dataset"]["blend_per_split"] == [[["/c/0"], [1.0]], None, None]
 
 
 def test_olmo_core_repeats_what_is_too_small():
@@ -198,12 +195,21 @@ def test_levanter_names_what_it_will_never_draw():
 
 
 def test_nanotron_links_are_quoted():
-    lines = export(by_hand({"it's $(x)": 1}), "nanotron").files["nanotron-links.sh"].splitlines()
+    lines = (
+        export(_in_folder(by_hand({"it's $(x)": 1}), "/my corpus"), "nanotron").files["nanotron-links.sh"].splitlines()
+    )
     folder = "domain=it%27s%20%24%28x%29"
     assert [shlex.split(line) for line in lines[3:]] == [
         ["mkdir", "-p", f"nanotron/{folder}"],
-        ["ln", "-sf", f"/corpus/train/{folder}/00000.bin", f"nanotron/{folder}/00000.ds"],
+        ["ln", "-sf", "/my corpus/0.bin", f"nanotron/{folder}/00000.ds"],
     ]
+
+
+def _in_folder(mixture: Mixture, folder: str) -> Mixture:
+    """The only domain has one file, in ``folder``, and nothing held out."""
+    [domain] = mixture.domains
+    moved = replace(domain, shards=(replace(domain.shards[0], prefix=f"{folder}/0"),), held_out=())
+    return replace(mixture, domains=(moved,))
 
 
 def test_upstream_is_read_by_us(tmp_path):
