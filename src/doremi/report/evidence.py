@@ -128,12 +128,3 @@ class TotalCost(Part):
     main: Measured
     total: Measured
     search_over_main: Measured
-
-
-class TaskScore(Part):
-    """One run in one few-shot task."""
-
-    value: Measured
-    standard_error: Measured = None
-    metric: str
-    num_documents: int

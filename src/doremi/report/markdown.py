@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from doremi.report import comparisons, numbers, sentences, trust, views
+from doremi.report import comparisons, numbers, sentences, tasks, trust, views
 from doremi.report.comparisons import Forest
 from doremi.report.escaping import markdown_text, visible
-from doremi.report.evidence import SUMMARIES, Judged, TaskScore
+from doremi.report.evidence import SUMMARIES, Estimate, Judged
 from doremi.report.markdown_blocks import code_block, paragraph, table
 from doremi.report.results import Results
 
@@ -177,24 +177,29 @@ def _trust(results: Results) -> Iterator[str]:
 
 
 def _tasks(results: Results) -> Iterator[str]:
-    if results.tasks:
+    rows, pairs = tasks.task_rows(results), tasks.difference_rows(results)
+    if rows:
         yield "## Few-shot tasks"
         yield table(
-            ["task", "metric", "documents", *map(visible, results.run_names)],
+            ["task", "metric", "documents", "shots", *map(visible, results.run_names)],
             (
-                [row.name, row.metric, numbers.whole(row.num_documents), *map(_score, row.scores)]
-                for row in views.task_rows(results)
+                [row.name, row.metric, numbers.whole(row.num_documents), numbers.whole(row.num_fewshot),
+                 *map(numbers.with_error, row.scores, row.standard_errors)]
+                for row in rows
             ),
             num_texts=2,
+        )  # fmt: skip
+    if pairs:
+        yield "### Differences in the tasks"
+        yield "With 95 % intervals: of a task over its documents, of the average over seeds."
+        yield table(
+            ["task", *(f"{pair.tuned} - {pair.baseline}" for pair in pairs)],
+            ([row.name, *(_task_difference(pair.differences[i]) for pair in pairs)] for i, row in enumerate(rows)),
         )
 
 
-def _score(score: TaskScore | None) -> str:
-    if score is None:
-        return numbers.MISSING
-    if score.standard_error is None:
-        return numbers.nats(score.value)
-    return f"{numbers.nats(score.value)} ± {numbers.nats(score.standard_error)}"
+def _task_difference(found: Estimate | None) -> str:
+    return numbers.MISSING if found is None else numbers.with_interval(found.value, found.ends)
 
 
 def _runs(results: Results) -> Iterator[str]:

@@ -33,6 +33,11 @@ def with_interval(
     return format_(value) + (f" ({interval(ends, format_)})" if ends else "")
 
 
+def with_error(value: float | None, standard_error: float | None) -> str:
+    """``0.312 +/- 0.021``, or the value alone."""
+    return nats(value) + ("" if standard_error is None else f" +/- {nats(standard_error)}")
+
+
 def p_value(value: float | None) -> str:
     """``0.012``; ``<0.001`` for what would round to nothing."""
     if value is None:

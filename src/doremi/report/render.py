@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from doremi import files
-from doremi.report import axes, comparisons, recipe_keys, sentences, templating, trust, views
+from doremi.report import axes, comparisons, recipe_keys, sentences, tasks, templating, trust, views
 from doremi.report.escaping import content_security_source, script_json, visible
 from doremi.report.evidence import SUMMARIES
 from doremi.report.markdown import render_markdown
@@ -52,6 +52,8 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
             forests=comparisons.forests(results),
             pairs=comparisons.pair_rows(results),
             explained=comparisons.explained_rows(results),
+            task_rows=tasks.task_rows(results),
+            task_differences=tasks.difference_rows(results),
             summaries=list(SUMMARIES.values()),
             max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
             limit_of_recipe=epoch_limit(recipe) is not None,
@@ -83,6 +85,7 @@ def _charts(results: Results) -> dict[str, Any]:
         "data": Markup(script_json(data)),
         "has_trajectory": data["trajectory"] is not None,
         "has_losses": data["losses"] is not None,
+        "has_task_curves": data["tasks"] is not None,
         "has_seeds": data["losses"] is not None and any(data["losses"]["seeds"]),
         "scroll": "scroll tall" if len(results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
         "smoothing": num_averaged(len(results.trajectory.steps)) if results.trajectory else 1,

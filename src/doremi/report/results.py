@@ -20,10 +20,10 @@ from doremi.report.evidence import (
     ExplainedGain,
     Measured,
     Part,
-    TaskScore,
     TotalCost,
 )
 from doremi.report.recorded import Curves, Trajectory
+from doremi.report.tasks import FewShot
 
 BASELINE = "baseline"  # trained on the reference weights
 MAIN = "main"  # trained on DoReMi's weights
@@ -133,7 +133,7 @@ class Results(Summaries):
     cost: TotalCost | None = None
     comparisons: list[Comparison] = Field(default_factory=list)
     control: dict[str, ExplainedGain] | None = None
-    tasks: dict[str, dict[str, TaskScore]] = Field(default_factory=dict)  # few-shot results by task and run
+    tasks: FewShot | None = None
     provenance: dict[str, Any]
 
     @model_validator(mode="after")

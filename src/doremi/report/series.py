@@ -24,8 +24,8 @@ SUMMARY_VIEWS = {
 
 
 def chart_data(results: Results) -> dict[str, Any]:
-    """``{"trajectory": ..., "losses": ...}``, each None when nothing was recorded."""
-    return {"trajectory": trajectory_data(results), "losses": losses_data(results)}
+    """``{"trajectory": ..., "losses": ..., "tasks": ...}``, each None when nothing was recorded."""
+    return {"trajectory": trajectory_data(results), "losses": losses_data(results), "tasks": tasks_data(results)}
 
 
 def trajectory_data(results: Results) -> dict[str, Any] | None:
@@ -65,6 +65,22 @@ def losses_data(results: Results) -> dict[str, Any] | None:
             *([_rounded(curve.nats.get(name, [])) for curve in curves.values()] for name in domain_order(results)),
         ],
     }
+
+
+def tasks_data(results: Results) -> dict[str, Any] | None:
+    """The average over few-shot tasks of every run with several checkpoints; ``run`` is its place in the colours."""
+    curves = results.tasks.curves if results.tasks else {}
+    lines = [
+        {
+            "name": plotly_text(run),
+            "run": index,
+            "steps": _thinned(curves[run].steps),
+            "values": _rounded(curves[run].average),
+        }
+        for index, run in enumerate(results.run_names)
+        if run in curves
+    ]
+    return {"lines": lines} if lines else None
 
 
 def _summaries_by_seed(curve: Curves) -> dict[str, list[list[Measured]]]:

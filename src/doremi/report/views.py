@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from doremi.report.escaping import visible
-from doremi.report.evidence import TaskScore
 from doremi.report.results import BASELINE, MAIN, Cost, Results, Summaries
 
 # Muennighoff et al. 2023: up to four epochs are almost as good as new text, then repetition starts to cost.
@@ -86,16 +85,6 @@ class WeightsRow:
 
     name: str
     weights: tuple[float | None, ...]
-
-
-@dataclass(frozen=True)
-class TaskRow:
-    """One few-shot task; scores in the order of `Results.run_names`, None where a run was not asked."""
-
-    name: str
-    metric: str
-    num_documents: int
-    scores: tuple[TaskScore | None, ...]
 
 
 def domain_order(results: Results) -> list[str]:
@@ -191,15 +180,6 @@ def total_seconds(rows: list[CostRow]) -> float | None:
     """Training time of all ``rows`` together; None when it is known of none."""
     known = [row.cost.train_seconds for row in rows if row.cost.train_seconds is not None]
     return sum(known) if known else None
-
-
-def task_rows(results: Results) -> list[TaskRow]:
-    """One row a task, in the order of the file; a task without a score is left out."""
-    return [
-        TaskRow(visible(task), visible(first.metric), first.num_documents, tuple(map(by_run.get, results.run_names)))
-        for task, by_run in results.tasks.items()
-        for first in list(by_run.values())[:1]
-    ]
 
 
 def weights_rows(results: Results) -> list[WeightsRow]:

@@ -155,6 +155,19 @@
     view.closest(".controls").addEventListener("change", draw);
   }
 
+  const taskChart = document.getElementById("task-chart");
+  if (taskChart) {
+    addChart(() => Plotly.react(taskChart, data.tasks.lines.map(({name, run, steps, values}) => ({
+      x: steps, y: values, name, mode: "lines+markers", line: runLine(run),
+    })), layout({
+      layout: {
+        hovermode: "x unified", showlegend: true,
+        legend: {orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: {color: colour("--ink")}},
+      },
+      yaxis: {title: {text: "average score"}, hoverformat: ".3f"},
+    }), config));
+  }
+
   // Differences: one pair of runs at a time
   document.getElementById("pair")?.addEventListener("change", (event) => {
     document.querySelectorAll("[data-pair]").forEach((pair) => { pair.hidden = pair.dataset.pair !== event.target.value; });
