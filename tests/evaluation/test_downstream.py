@@ -137,6 +137,16 @@ def test_closed_book_questions_of_known_accuracy(tmp_path, model_folder):
     assert found.standard_error == pytest.approx(0.25)  # √(0.75 · 0.25 · 4/3 / 4)
 
 
+def test_the_first_filter_counts(tmp_path, model_folder):
+    """As answers come, they begin with a space, which is no exact match."""
+    as_it_comes = {"name": "none", "filter": [{"function": "take_first"}]}
+    path = write_task(tmp_path / "tasks", filter_list=[*GENERATION["filter_list"], as_it_comes])
+    found = evaluate(tmp_path, model_folder, path)
+    assert (found.value, found.num_documents) == (0.75, 4)
+    path = write_task(tmp_path / "tasks", filter_list=[as_it_comes, *GENERATION["filter_list"]])
+    assert evaluate(tmp_path, model_folder, path).value == 0
+
+
 def test_a_last_word_of_known_accuracy(tmp_path, model_folder):
     """LAMBADA's format. Its perplexity comes first there, but accuracy is what is compared."""
     found = evaluate(tmp_path, model_folder, write_task(tmp_path / "tasks", **LAMBADA))
@@ -302,6 +312,17 @@ def test_prompts_that_do_not_fit_are_counted(tmp_path, model_folder):
     assert evaluate(tmp_path, model_folder, path, num_fewshot=4).num_truncated == 0  # 4 · 6 + 3 words
     found = evaluate(tmp_path, model_folder, path, num_fewshot=5)  # 33
     assert (found.num_truncated, found.value) == (4, 0.75)
+
+
+def test_which_prompts_fit(tmp_path):
+    """Into 12 positions go 12 tokens of input: a prompt of 12 and one word to score, which is itself no input."""
+    model = language_model.load(random_model(tmp_path / "model", num_positions=12), batch_size=1)
+    fits, longer, whole = random_texts([12, 13, 50])
+    assert not model.truncates([(fits, " Paris"), (whole,)])
+    assert model.truncates([(fits, " Paris"), (longer, " Paris")])
+    fits, longer = random_texts([9, 10])
+    assert not model.truncates([(fits, {"until": ["\n"], "max_gen_toks": 3})])
+    assert model.truncates([(longer, {"until": ["\n"], "max_gen_toks": 3})])
 
 
 def test_answers_longer_than_the_model_are_cut_short(tmp_path):
