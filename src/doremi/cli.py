@@ -17,6 +17,7 @@ from doremi.cli_perplexity import add_perplexity
 from doremi.cli_plan import add_plan
 from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli_recipe import add_recipe
+from doremi.cli_slurm import add_slurm, write_pipeline
 from doremi.cli_weights import add_weights
 from doremi.errors import InputError, RunFailedError
 
@@ -100,6 +101,7 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
         if verb == "run":
             stage.add_argument("recipe", metavar="RECIPE", type=Path, nargs="?", help="YAML file")
             stage.add_argument("--help-recipe", action="store_true", help="list every key of a recipe, and exit")
+            add_slurm(stage)
         else:
             stage.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
         if verb == "train":
@@ -197,6 +199,9 @@ def _run_stage(options: argparse.Namespace) -> None:
         from doremi import planning
 
         print(loaded.to_yaml(), planning.show(planning.make(loaded, out), loaded), sep="\n")
+        return
+    if getattr(options, "slurm", None) is not None:
+        write_pipeline(loaded, out, options.slurm)
         return
     if options.verb in TRAINING_VERBS:
         launch.use_processes(options.nproc, options.arguments)

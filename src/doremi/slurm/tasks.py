@@ -1,0 +1,59 @@
+"""What the preparing jobs of a pipeline do on a node: ``python -m doremi.slurm.tasks plan|encode|finish RUN_DIR``.
+
+The steps are those of `doremi.corpus.tasks`, which datatrove runs elsewhere; here Slurm's own array does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from doremi import console, recipe
+from doremi.corpus.job import Job, begin, config_digest, finished
+from doremi.corpus.lock import full_disk_reported, locked
+from doremi.corpus.tasks import EncodeShare, Finish
+from doremi.errors import InputError
+from doremi.launch import INTERRUPTED, fail
+from doremi.recipe import CorpusConfig
+from doremi.run_directory import RunDirectory
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one step; returns the exit code, those of ``doremi``."""
+    step, root = arguments
+    directory = RunDirectory(Path(root))
+    console.configure_logging()
+    try:
+        config = recipe.load(directory.recipe).corpus
+        if step == "plan":
+            plan(config, directory.corpus)
+        elif step == "encode":
+            rank, num_tasks = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
+            EncodeShare(config, directory.corpus, num_threads=_num_cpus())(None, rank, num_tasks)
+        else:
+            Finish(config, directory.corpus)(None, 0, 1)
+    except InputError as error:
+        return fail(2, str(error))
+    except KeyboardInterrupt:
+        return fail(INTERRUPTED, "interrupted; the same job continues")
+    return 0
+
+
+def plan(config: CorpusConfig, folder: Path) -> None:
+    """List the inputs, and load or train the tokenizer; nothing to do where the corpus is finished."""
+    with locked(folder), full_disk_reported(folder):
+        if finished(folder, config_digest(config), config) is None:
+            job = Job.of(config, folder)
+            begin(job)
+            job.work.forget_failures()
+
+
+def _num_cpus() -> int | None:
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(cpus) if cpus else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""A Slurm that is a few lines of shell: what is submitted is kept, and nodes are processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import write_corpus, write_recipe
+
+COMMANDS = {
+    # one argument a line, numbered from 100; quoting mistakes would show
+    "sbatch": """#!/bin/bash
+number=$((100 + $(ls "$SLURM_STUB" | grep -c '[.]arguments$')))
+printf '%s\\0' "$@" > "$SLURM_STUB/$number.arguments"
+echo "$number;cluster"
+""",
+    "squeue": '#!/bin/bash\ncat "$SLURM_STUB/queue" 2> /dev/null || exit 1\n',
+    "scontrol": """#!/bin/bash
+if [ "$1" = show ]; then echo 127.0.0.1; echo 127.0.0.1; else echo "$@" >> "$SLURM_STUB/scontrol"; fi
+""",
+    # runs the command once for each node, hands SIGTERM on as srun does, and fails as its tasks do
+    "srun": """#!/bin/bash
+printf '%s\\n' "$@" > "$SLURM_STUB/srun"
+while [ "${1#--}" != "$1" ]; do shift; done
+tasks=()
+for ((node = 0; node < SLURM_JOB_NUM_NODES; node++)); do
+    SLURM_NODEID=$node "$@" &
+    tasks+=($!)
+done
+trap 'kill -TERM "${tasks[@]}"' TERM
+status=0
+for task in "${tasks[@]}"; do
+    while kill -0 "$task" 2> /dev/null; do wait "$task"; done
+    wait "$task" || status=$?
+done
+exit "$status"
+""",
+}
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> Path:
+    """A folder with what was submitted; the commands are on the PATH."""
+    commands, state = tmp_path / "slurm-commands", tmp_path / "slurm-state"
+    for folder in (commands, state):
+        folder.mkdir()
+    for name, script in COMMANDS.items():
+        (commands / name).write_text(script)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STUB", str(state))
+    return state
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    write_corpus(tmp_path)
+    return write_recipe(tmp_path)
+
+
+class Job:
+    """One call of sbatch."""
+
+    def __init__(self, path: Path) -> None:
+        arguments = path.read_bytes().decode().split("\0")[:-1]
+        split = next(index for index, value in enumerate(arguments) if not value.startswith("--"))
+        self.number = path.stem
+        self.script, *self.stage = arguments[split:]
+        self.options = dict(option[2:].partition("=")[::2] for option in arguments[:split])
+
+
+def submit(script: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
+
+
+def submitted(cluster: Path) -> list[Job]:
+    return [Job(path) for path in sorted(cluster.glob("*.arguments"))]
+
+
+def node_environment(*, num_nodes: int = 1, job: int = 7, **changes: str) -> dict[str, str]:
+    return {**os.environ, "SLURM_JOB_ID": str(job), "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_JOB_NUM_NODES": str(num_nodes), **changes}  # fmt: skip
+
+
+def run_stage(script: Path, *stage: str, **environment: str) -> subprocess.CompletedProcess:
+    """What the queue does with a job, on one node."""
+    return subprocess.run(
+        ["bash", str(script), *stage],
+        env=node_environment(**environment), capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
