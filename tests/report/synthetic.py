@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from doremi import few_shot_runs
 from doremi.evaluation.comparison import summarise
 from doremi.evaluation.evidence import Evidence, SummaryCurve, compare, explained, mean_over_seeds
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.speed_up import cost
+from doremi.evaluation.task_results import TaskResult
 
 WORDS = (
     "stdlib", "ml-libraries", "cpp-headers", "generated-headers", "docstrings", "unit-tests", "type-stubs",
@@ -123,6 +125,33 @@ def make_results(
             "command": "doremi run recipes/demo.yaml --out runs/demo --set seed=1",
         },
     }  # fmt: skip
+
+
+def make_tasks(runs: tuple[str, ...], *, num_seeds: int = 3) -> dict[str, Any]:
+    """The ``tasks`` of a `results.json`, through `doremi.few_shot_runs`."""
+    rng = np.random.default_rng(0)
+    asked = {
+        run: {seed: {task: _answers(task, 0.3 + 0.1 * place, rng) for task in ("lambada", "squad")}
+              for seed in range(num_seeds)}
+        for place, run in enumerate(runs)
+    }  # fmt: skip
+    return {
+        "num_fewshot": 1,
+        "limit": None,
+        "tasks": few_shot_runs.summarise(asked),
+        "average": few_shot_runs.averages(asked),
+        "comparisons": few_shot_runs.compare_all(asked),
+        "curves": {run: {"steps": [400, 1200], "average": [0.2, 0.3]} for run in runs},
+    }
+
+
+def _answers(task: str, share: float, rng: np.random.Generator) -> TaskResult:
+    scores = {f"{i}": float(right) for i, right in enumerate(rng.random(400) < share)}
+    mean = float(np.mean(list(scores.values())))
+    return TaskResult(
+        task=task, metric="acc", value=mean, standard_error=(mean * (1 - mean) / 400) ** 0.5, num_documents=400,
+        num_fewshot=1, num_truncated=0, higher_is_better=True, version="1", prompts_digest="", scores=scores,
+    )  # fmt: skip
 
 
 def write_run(run_dir: Path, results: dict[str, Any]) -> Path:

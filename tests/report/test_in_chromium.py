@@ -11,7 +11,7 @@ import pytest
 from doremi.report.render import write_report
 from doremi.report.side_by_side import write_comparison
 
-from .synthetic import make_results, write_run
+from .synthetic import make_results, make_tasks, write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
@@ -118,6 +118,13 @@ def test_the_comparison_of_run_directories_needs_no_script(tmp_path):
     assert console == []
     assert "<script" not in document
     assert document.count('<i class="dot colour-') == 2 + 2 * 22  # the legend and the domains
+
+
+def test_the_average_over_tasks_is_drawn(tmp_path):
+    results = make_results(3) | {"tasks": make_tasks(("baseline", "main", "uniform"))}
+    document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
+    assert console == []
+    assert charts_of(document)[4] == 3
 
 
 def test_a_page_without_charts_has_no_errors(tmp_path):

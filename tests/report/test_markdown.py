@@ -13,7 +13,7 @@ from doremi.report.markdown_blocks import code_block, table
 from doremi.report.render import write_report
 
 from .hostile import NAMES
-from .synthetic import RECIPE, make_results, write_run
+from .synthetic import RECIPE, make_results, make_tasks, write_run
 
 PARSER = MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"])
 RUNS = ("baseline", "main", "uniform")
@@ -88,6 +88,17 @@ def test_pairs_equal_the_results(document, results):
     assert row[:3] == ["main - baseline", "better", "seeds"]
     assert row[-1] == f"{factor['value']:.2f}x ({factor['low']:.2f}x to {factor['high']:.2f}x)"
     assert row[-2] == f"{results['comparisons'][0]['verdict']['minimal_detectable_effect']:.3f}"
+
+
+def test_tasks_equal_the_results(tmp_path, results):
+    content = results | {"tasks": make_tasks(RUNS)}
+    tables = tables_of(write_report(write_run(tmp_path, content)).with_suffix(".md").read_text())
+    scores = content["tasks"]["tasks"]["squad"]["runs"]
+    assert tables["Few-shot tasks"][2] == ["squad", "acc", "400", "1", *(f"{scores[run]['value']:.3f}" for run in RUNS)]
+    average = content["tasks"]["comparisons"][0]["average"]
+    assert tables["Differences in the tasks"][-1][1] == (
+        f"{average['value']:+.3f} ({average['low']:+.3f} to {average['high']:+.3f})"
+    )
 
 
 def test_a_difference_that_was_not_measured_says_why(tmp_path):

@@ -13,7 +13,7 @@ from doremi.report.results import parse
 
 from .hostile import NAMES
 from .page import parse_page
-from .synthetic import RECIPE, make_results, write_run
+from .synthetic import RECIPE, make_results, make_tasks, write_run
 
 RUNS = ("baseline", "main", "uniform")
 LOADING_ATTRIBUTES = ("src", "href", "srcset", "action", "poster", "data", "background", "xlink:href")
@@ -297,10 +297,23 @@ def test_rounds_and_facts(page, results):
 
 def test_tasks_have_a_section_only_where_there_are_any(tmp_path, page, results):
     assert page.tables_of("tasks") == []
-    score = {"value": 0.31, "standard_error": 0.02, "metric": "acc", "num_documents": 500}
-    content = results | {"tasks": {"lambada": {"baseline": score, "main": score | {"value": 0.35}}}}
+    content = results | {"tasks": make_tasks(RUNS)}
     found = parse_page(write_report(write_run(tmp_path, content)).read_text())
-    assert found.table("tasks")[1] == ["lambada", "acc", "500", "0.310± 0.020", "0.350± 0.020", "–"]
+    rows = found.table("tasks")[1:]
+    for row, (name, task) in zip(rows, content["tasks"]["tasks"].items(), strict=False):
+        values = [f"{task['runs'][run]['value']:.3f}" for run in RUNS]
+        assert row == [name, "acc", "400", "1", *values]
+    assert rows[-1] == ["average", "", "–", "–", *(f"{content['tasks']['average'][run]['value']:.3f}" for run in RUNS)]
+    row = next(row for row in found.table("task-differences") if row[0] == "lambada")
+    judged = content["tasks"]["comparisons"][0]["tasks"]["lambada"]
+    assert row[1] == typeset(f"{judged['value']:+.3f}{judged['low']:+.3f} to {judged['high']:+.3f}")
+
+
+def test_tasks_of_one_seed_have_a_standard_error(tmp_path, results):
+    content = results | {"tasks": make_tasks(RUNS, num_seeds=1)}
+    cell = parse_page(write_report(write_run(tmp_path, content)).read_text()).table("tasks")[1][4]
+    score = content["tasks"]["tasks"]["lambada"]["runs"]["baseline"]
+    assert cell == f"{score['value']:.3f}± {score['by_seed']['0']['standard_error']:.3f}"
 
 
 def test_epochs_equal_the_results(page, results):

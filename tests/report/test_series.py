@@ -79,4 +79,4 @@ def test_labels_are_text_for_plotly():
 
 def test_nothing_recorded():
     results = make_results(3) | {"curves": {}, "trajectory": None}
-    assert chart_data(parse(results)) == {"trajectory": None, "losses": None}
+    assert chart_data(parse(results)) == {"trajectory": None, "losses": None, "tasks": None}

@@ -104,7 +104,7 @@ def task_rows(results: Results) -> list[TaskRow]:
     rows = [_task_row(name, task, results.run_names) for name, task in results.tasks.tasks.items()]
     if len(rows) > 1 and results.tasks.average:
         scores = [results.tasks.average.get(run) for run in results.run_names]
-        values = tuple(score and score.value for score in scores)
+        values = tuple(score.value if score else None for score in scores)
         rows.append(TaskRow("average", "", None, None, values, (None,) * len(values)))
     return rows
 
@@ -116,8 +116,8 @@ def _task_row(name: str, task: Task, run_names: Sequence[str]) -> TaskRow:
         metric=visible(task.metric) + ("" if task.higher_is_better else " (lower is better)"),
         num_documents=task.num_documents,
         num_fewshot=task.num_fewshot,
-        scores=tuple(score and score.value for score in scores),
-        standard_errors=tuple(score and _standard_error(score) for score in scores),
+        scores=tuple(score.value if score else None for score in scores),
+        standard_errors=tuple(_standard_error(score) if score else None for score in scores),
     )
 
 
