@@ -88,7 +88,7 @@ def _add_sequence_length(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _corpus(folder: Path) -> Path:
+def corpus_folder(folder: Path) -> Path:
     """The corpus of a run directory, or the folder itself."""
     from doremi.run_directory import RunDirectory
 
@@ -99,7 +99,7 @@ def _corpus(folder: Path) -> Path:
 def _show(options: argparse.Namespace) -> None:
     from doremi.corpus import TokenStore, inspection
 
-    store = TokenStore.open(_corpus(options.folder))
+    store = TokenStore.open(corpus_folder(options.folder))
     if options.json:
         print(json.dumps(inspection.to_json(store, sequence_length=options.sequence_length), indent=1))
     else:
@@ -109,7 +109,7 @@ def _show(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from doremi.corpus import verify
 
-    folder = _corpus(options.folder)
+    folder = corpus_folder(options.folder)
     found = verify(folder)
     for fault in found.faults:
         print(fault)
@@ -126,7 +126,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> None:
     from doremi.corpus import TokenStore, to_datasets
 
-    store = TokenStore.open(_corpus(options.folder))
+    store = TokenStore.open(corpus_folder(options.folder))
     out = to_datasets(store, options.out, rows=options.rows, sequence_length=options.sequence_length)
     print(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
     print(f"tokenizer  {store.tokenizer_path}")
