@@ -57,7 +57,10 @@ def add_export(kinds: argparse._SubParsersAction, load: LoadWeights) -> None:
         "converted so that the text stays the same, by tokens counted on held-out text",
     )
     export.add_argument(
-        "--tokens", type=_tokens, metavar="N", help="that the run to come trains on, such as 1e11; olmo-core needs it"
+        "--tokens",
+        type=number_of_tokens,
+        metavar="N",
+        help="that the run to come trains on, such as 1e11; olmo-core needs it",
     )
     export.set_defaults(action=lambda options: _export(options, load))
 
@@ -70,7 +73,8 @@ def _table_of_formats() -> str:
     return "\n".join(["formats: id, stack, where it goes, what the numbers count", *lines])
 
 
-def _tokens(text: str) -> int:
+def number_of_tokens(text: str) -> int:
+    """A count that may be written as 1e11."""
     number = float(text)
     if not 1 <= number < 1e18:
         raise argparse.ArgumentTypeError(f"{text} is no number of tokens; give one such as 1e11")
@@ -78,12 +82,13 @@ def _tokens(text: str) -> int:
 
 
 def _export(options: argparse.Namespace, load: LoadWeights) -> None:
+    from doremi.cli_corpus import corpus_folder
     from doremi.corpus import TokenStore
     from doremi.exporters import export
     from doremi.exporters.from_corpus import from_store
 
     weights = load(options.weights)
-    store = TokenStore.open(_corpus(options.corpus))
+    store = TokenStore.open(corpus_folder(options.corpus))
     mixture = from_store(weights, store, source=options.weights, num_tokens=options.tokens)
     mixture = mixture.warn(*_other_origin(options.weights, store))
     if options.tokenizer is not None:
@@ -92,13 +97,6 @@ def _export(options: argparse.Namespace, load: LoadWeights) -> None:
     for warning in made.warnings:
         print(f"warning: {visible(warning)}", file=sys.stderr)
     _write(made, options.out)
-
-
-def _corpus(folder: Path) -> Path:
-    from doremi.run_directory import RunDirectory
-
-    within = RunDirectory(folder).corpus
-    return within if within.is_dir() and not (folder / "manifest.json").exists() else folder
 
 
 def _other_origin(source: str, store: TokenStore) -> list[str]:
