@@ -64,4 +64,4 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .cache build dist
