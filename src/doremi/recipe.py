@@ -486,8 +486,8 @@ class Recipe(Section):
 
     @property
     def digest(self) -> str:
-        """Digest of the content: two recipes with the same digest ask for the same run."""
-        return files.digest_json(self.model_dump(mode="json"))
+        """Digest of the content: two recipes with the same digest ask for the same run, on whatever machines."""
+        return files.digest_json(self.model_dump(mode="json", exclude={"cluster"}))
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out."""

@@ -176,8 +176,12 @@ def test_a_batch_that_the_nodes_cannot_share(recipe, tmp_path):
 
 def test_the_cluster_may_change_while_the_run_goes_on(recipe, tmp_path):
     directory = RunDirectory(tmp_path / "out")
-    directory.claim(recipes.load(recipe))
-    directory.claim(recipes.load(recipe, ["cluster={partition: other, sbatch: {qos: high}}"]))
+    first = recipes.load(recipe)
+    directory.claim(first)
+    (directory.root / "rounds").mkdir()
+    elsewhere = recipes.load(recipe, ["cluster={partition: other, sbatch: {qos: high}}"])
+    directory.claim(elsewhere)
+    assert elsewhere.digest == first.digest
     assert yaml.safe_load(directory.recipe.read_text())["cluster"]["partition"] == "other"
     with pytest.raises(InputError, match=r"training\.steps differs"):
         directory.claim(recipes.load(recipe, ["training.steps=9", "cluster={partition: other}"]))
