@@ -127,6 +127,18 @@ def test_the_average_over_tasks_is_drawn(tmp_path):
     assert charts_of(document)[4] == 3
 
 
+def test_a_loss_that_was_measured_once_is_a_point(tmp_path):
+    results = make_results(3)
+    for curve in results["curves"].values():
+        for series in (curve, *curve.pop("by_seed").values()):
+            series |= {key: values[-1:] for key, values in series.items() if isinstance(values, list)}
+        curve["nats"] = {name: values[-1:] for name, values in curve["nats"].items()}
+    document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
+    assert console == []
+    chart = document.split('id="loss-chart"')[1].split("</figure>")[0]
+    assert len(re.findall(r'<path class="point"', chart)) == 3
+
+
 def test_a_page_without_charts_has_no_errors(tmp_path):
     results = make_results(3) | {"curves": {}, "trajectory": None}
     document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")

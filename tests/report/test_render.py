@@ -252,7 +252,8 @@ def test_every_pair_has_its_row(page, results):
         assert row[2:5] == [typeset(f"{j['value']:+.3f}{j['low']:+.3f} to {j['high']:+.3f}") for j in judged]
         assert row[5] == f"{tally['num_better']} / {tally['num_no_difference']} / {tally['num_worse']}"
         assert row[6] == f"{found['verdict']['minimal_detectable_effect']:.3f}"
-        assert row[7].startswith("–" if factor["value"] is None else f"{factor['value']:.2f}")
+        reached = f"{found['speed_up']['num_reached']} of 3 seeds"
+        assert row[7].startswith(reached if factor["value"] is None else f"{factor['value']:.2f}")
 
 
 def test_the_control_and_how_much_it_explains(tmp_path):

@@ -12,7 +12,7 @@ from enum import Enum
 
 from doremi.report.axes import SignedAxis
 from doremi.report.escaping import visible
-from doremi.report.evidence import SUMMARIES, Comparison, Differences, Estimate, Judged, Outcome, Tally
+from doremi.report.evidence import SUMMARIES, Comparison, Differences, Estimate, Judged, Outcome, SpeedUp, Tally
 from doremi.report.results import Results
 
 MIN_SEEDS = 3  # `doremi.evaluation.statistics.MIN_SEEDS`: with fewer there is no interval over seeds
@@ -58,7 +58,7 @@ class PairRow:
     summaries: tuple[Judged, ...]
     tally: Tally
     minimal_detectable_effect: float | None
-    factor: Estimate
+    speed_up: SpeedUp
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _pair_row(comparison: Comparison) -> PairRow:
         summaries=tuple(found.summaries[key] for key in SUMMARIES),
         tally=found.tally,
         minimal_detectable_effect=comparison.verdict.minimal_detectable_effect,
-        factor=comparison.speed_up.factor,
+        speed_up=comparison.speed_up,
     )
 
 

@@ -129,7 +129,7 @@ def _pair(pair: comparisons.PairRow) -> list[str]:
         *(numbers.with_interval(judged.value, judged.ends, numbers.signed) for judged in pair.summaries),
         f"{counts.num_better} / {counts.num_no_difference} / {counts.num_worse}",
         numbers.nats(pair.minimal_detectable_effect),
-        numbers.with_interval(pair.factor.value, pair.factor.ends, numbers.factor),
+        sentences.factor(pair.speed_up),
     ]
 
 

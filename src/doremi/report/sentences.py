@@ -5,7 +5,7 @@ from __future__ import annotations
 from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
 from doremi.report.escaping import visible
-from doremi.report.evidence import Comparison, Outcome, Tally
+from doremi.report.evidence import Comparison, Outcome, SpeedUp, Tally
 from doremi.report.results import BASELINE, MAIN, Results
 
 OUTCOMES: dict[Outcome, str] = {
@@ -60,6 +60,13 @@ def _interval_of_factor(comparison: Comparison) -> str:
     if factor.ends is None:
         return f"no interval: {factor.reason}"
     return f"95 % interval {numbers.interval(factor.ends, numbers.factor)}"
+
+
+def factor(found: SpeedUp) -> str:
+    """The speed-up with its interval, or how often there was one to be had."""
+    if found.factor.value is not None:
+        return numbers.with_interval(found.factor.value, found.factor.ends, numbers.factor)
+    return "not reached" if found.num_seeds == 1 else f"{found.num_reached} of {found.num_seeds} seeds"
 
 
 def cost(results: Results) -> str | None:

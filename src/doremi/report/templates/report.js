@@ -118,13 +118,16 @@
         line: {...runLine(run), dash: "solid", width: 0.9},
       })));
 
+  // A line of few points shows them, and one of a single point is nothing else
+  const modeOf = (values) => values.length > 12 ? "lines" : "lines+markers";
+
   const drawLosses = (chart, view, isDifference) => {
     const {runs, steps} = data.losses;
     const loss = data.losses.views[view];
     const series = isDifference ? minusBaseline(steps, loss) : loss;
     const level = isDifference ? 0 : lastOf(loss[0]);
     const means = series.map((y, run) => ({
-      x: steps[run], y, name: runs[run], legendgroup: runs[run], mode: "lines", line: runLine(run),
+      x: steps[run], y, name: runs[run], legendgroup: runs[run], mode: modeOf(y), line: runLine(run),
     }));
     Plotly.react(chart, [...seedLines(view, isDifference), ...means],
       layout({
