@@ -69,7 +69,7 @@ def proxy_size(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
     if ratio > MAX_TOKENS_PER_PARAMETER:
         yield (
             f"proxy: {ratio:,.0f} tokens a parameter; the smallest proxy of the paper had {MAX_TOKENS_PER_PARAMETER:,}"
-            ", and nobody has tried more. Take a larger one, or fewer steps"
+            "; nothing is known beyond. Take a larger one, or fewer steps"
         )
     if (times := main.size.num_parameters / proxy.size.num_parameters) > MAX_SIZE_RATIO:
         yield (
