@@ -84,8 +84,10 @@ def test_dry_run(folder, capsys, name):
     assert main(["recipe", name]) == 0
     Path("copy.yaml").write_text(capsys.readouterr().out)
     tokenizer = ["--set", "corpus.tokenizer.path=tok"]
-    assert main(["run", "copy.yaml", "--dry-run", *tokenizer]) == 0
-    assert "epochs are known once `doremi prepare` has run" in capsys.readouterr().out
+    assert main(["run", "copy.yaml", "--dry-run", *tokenizer, "--set", "training.global_batch_size=16"]) == 0
+    printed = capsys.readouterr().out
+    assert ("a batch of 16 rows for 22 domains" in printed) == (domains == PILE)  # their weights name them
+    assert "epochs are known once `doremi prepare` has run" in printed
     assert not Path("runs").exists()
 
     assert main(["prepare", "copy.yaml", *tokenizer]) == 0

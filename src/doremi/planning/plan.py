@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doremi import published
 from doremi.corpus import TokenStore
 from doremi.errors import InputError
 from doremi.experiment import RUNS
@@ -71,7 +72,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
         is_bound=recipe.reweighting.rounds == "auto",
         doubts=[
             *doubts.repetition(recipe, found),
-            *(doubts.batch(recipe, len(names)) if names else ()),
+            *doubts.batch(recipe, len(names) if names else _num_named_domains(recipe)),
             *doubts.proxy_size(recipe, found),
             *doubts.disk(space, out),
         ],
@@ -85,6 +86,14 @@ def prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:
             if folder is not None:
                 return TokenStore.open(folder, packing=recipe.corpus.packing)
     return None
+
+
+def _num_named_domains(recipe: Recipe) -> int:
+    """Domains that the reference weights name, before the corpus is prepared; 0 where they are a rule."""
+    spec = recipe.weights.reference
+    if isinstance(spec, dict):
+        return len(spec)
+    return len(published.load(spec).weights) if spec in published.names() else 0
 
 
 def _is_trained(recipe: Recipe, run: RunName) -> bool:
