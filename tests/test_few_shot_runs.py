@@ -79,3 +79,6 @@ def test_documents_are_compared_in_their_mean_over_seeds():
     assert found["value"] == pytest.approx(mean["main"].mean() - mean["baseline"].mean())
     assert found["p_value"] == pytest.approx(expected.pvalue)
     assert found["method"] == "paired t over documents (n=40)"
+    whole = few_shot_runs.compare_all(many)[0]["average_over_documents"]
+    assert whole["value"] == pytest.approx(found["value"])  # of a single task
+    assert whole["p_value"] == pytest.approx(found["p_value"])

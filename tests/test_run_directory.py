@@ -18,8 +18,10 @@ def changed(section, **values):
 
 @pytest.fixture
 def directory(tmp_path):
+    """In which training was begun."""
     claimed = RunDirectory(tmp_path / "run")
     claimed.claim(recipe.parse(CONTENT))
+    claimed.round(1, "reference").mkdir(parents=True)
     return claimed
 
 
@@ -71,5 +73,13 @@ def test_a_key_that_is_gone_is_named(directory):
 
 def test_something_else_is_no_run_directory(tmp_path):
     (tmp_path / "recipe.yaml").write_text("[1, 2")
+    (tmp_path / "runs").mkdir()
     with pytest.raises(InputError, match="not a recipe; is this directory a run directory of doremi"):
         RunDirectory(tmp_path).claim(recipe.parse(CONTENT))
+
+
+def test_a_mended_recipe_takes_over_where_nothing_was_done(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(recipe.parse(CONTENT))
+    directory.claim(changed("training", steps=11))
+    assert yaml.safe_load(directory.recipe.read_text())["training"]["steps"] == 11

@@ -26,8 +26,8 @@ def add_perplexity(verbs: argparse._SubParsersAction) -> None:
         help="held-out loss of any causal LM on a prepared corpus, domain by domain",
         description="Scores models on the held-out documents of a prepared corpus, in float32: nats per token, bits "
         "per byte and perplexity of each domain, with the uniform mean, the reference-weighted mean and the worst "
-        "domain. A model with another tokenizer than the corpus' gets the same text tokenised anew; compare such models by "
-        "bits per byte.",
+        "domain. A model with another tokenizer than the corpus' gets the same text tokenised anew; such models "
+        "compare by bits per byte.",
     )
     verb.add_argument("models", metavar="MODEL", nargs="+", help="folder of a Hugging Face causal LM, or hub id")
     verb.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a prepared corpus, or a run directory")

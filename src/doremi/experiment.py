@@ -96,6 +96,10 @@ def _check_settings(recipe: Recipe) -> None:
 
     for run in RUNS:
         arguments.check(recipe.training.for_run(run))
+    if recipe.evaluation.tasks and launch.is_first():
+        from doremi.evaluation import downstream
+
+        downstream.check_tasks(recipe.evaluation.tasks)
 
 
 def _check(experiment: Experiment) -> None:
@@ -107,6 +111,7 @@ def _check(experiment: Experiment) -> None:
             "of the inputs, and weights.reference"
         )
     _check_baselines(experiment)
+    _check_held_out(experiment)
     for run in RUNS:
         _check_model(experiment, run)
         _check_rows(experiment, run)
@@ -125,6 +130,22 @@ def _check_baselines(experiment: Experiment) -> None:
         if name in taken and spec != reference:
             raise InputError(f"weights.baselines: {spec}: the name {name!r} is taken by another run; rename the file")
         taken.add(name)
+
+
+def _check_held_out(experiment: Experiment) -> None:
+    """A domain without held-out text has no loss that could be compared."""
+    store = experiment.store
+    lacking = [
+        name
+        for name in experiment.names
+        if store.num_tokens(name, split="held_out") <= store.num_documents(name, split="held_out")
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise InputError(
+            f"no held-out text in {', '.join(map(repr, lacking[:5]))}{more}, so nothing to evaluate there; leave them "
+            "out of weights.reference, or prepare again with corpus.held_out_fraction raised or held_out_inputs"
+        )
 
 
 def _check_model(experiment: Experiment, run: RunName) -> None:

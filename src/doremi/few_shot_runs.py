@@ -100,6 +100,9 @@ def _compare(asked: Mapping[str, Mapping[int, Results]], tuned: str, baseline: s
         "baseline": baseline,
         "tasks": {task: asdict(task_results.over_documents(after[task], baseline=before[task])) for task in after},
         "average": asdict(over_seeds(differences)),
+        "average_over_documents": (
+            asdict(task_results.average_over_documents(after, baseline=before)) if average(after.values()) else None
+        ),
     }
 
 

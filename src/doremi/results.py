@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -249,7 +250,7 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "corpus_digest": experiment.store.digest,
         "tokenizer_digest": experiment.store.tokenizer_digest,
         "recipe_digest": experiment.recipe.digest,
-        "command": " ".join(["doremi", *sys.argv[1:]]),
+        "command": shlex.join(["doremi", *sys.argv[1:]]),
     }
 
 

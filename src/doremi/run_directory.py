@@ -74,13 +74,21 @@ class RunDirectory:
         """``runs/<weights name>/seed-<n>``: the main model trained on those weights."""
         return self.root / "runs" / quote(weights_name, safe=" ()") / f"seed-{seed}"
 
+    def _has_results(self) -> bool:
+        """A corpus in progress is not counted: whether it may go on is for its own folder to say."""
+        finished = (self.corpus / "manifest.json", self.root / "rounds", self.root / "runs", self.weights)
+        return any(path.exists() for path in finished)
+
     def claim(self, recipe: Recipe) -> None:
         """Write the resolved recipe, or check that the one already there asks for the same run.
+
+        While no stage is finished or under way here, any recipe may take the directory: the first attempt often has a
+        mistake in it.
 
         Raises:
             InputError: the directory belongs to another recipe; names the keys that differ.
         """
-        if self.recipe.exists():
+        if self.recipe.exists() and self._has_results():
             differing = _differing_keys(_load(self.recipe), recipe.model_dump(mode="json"))
             if blocking := [key for key in differing if not _is_free(key)]:
                 raise InputError(

@@ -168,6 +168,15 @@ def test_inputs_that_changed_since_are_refused(config, tmp_path, write_jsonl):
         prepare(config, folder)
 
 
+def test_settings_may_change_while_no_input_file_is_encoded(config, tmp_path, write_jsonl):
+    """The usual first attempt: a mistake in the recipe."""
+    wrong = config.model_copy(update={"inputs": [config.inputs[0].model_copy(update={"text_field": "txet"})]})
+    with pytest.raises(InputError, match="txet"):
+        prepare(wrong, tmp_path / "mended")
+    prepare(config, tmp_path / "undisturbed")
+    assert content(prepare(config, tmp_path / "mended").path) == content(tmp_path / "undisturbed")
+
+
 def test_settings_that_changed_since_are_refused(config, tmp_path):
     folder = tmp_path / "killed"
     assert run(KILLED_AT_STEP, config.model_dump_json(), folder, 24).returncode == -9

@@ -238,20 +238,34 @@ class TestHeldOut:
         assert len(train) + len(held_out) == 120
         assert not set(train) & set(held_out)
 
-    @pytest.mark.parametrize("missing", ["train", "held_out"])
-    def test_domain_on_one_side_only(self, write_jsonl, tmp_path, missing):
-        sides = {"train": [{"text": "a", "set": "A"}], "held_out": [{"text": "b", "set": "A"}]}
-        for side, records in sides.items():
-            if side != missing:
-                records.append({"text": "only here", "set": "B"})
-        paths = {side: write_jsonl(f"{side}.jsonl", records) for side, records in sides.items()}
-        config = CorpusConfig(
-            inputs=[{"path": str(paths["train"]), "domain_field": "set"}],
-            held_out_inputs=[{"path": str(paths["held_out"]), "domain_field": "set"}],
-        )
-        what = {"train": r"training document \(1 held out\)", "held_out": r"held-out document \(1 for training\)"}
-        with pytest.raises(InputError, match=rf"domain 'B' has no {what[missing]}"):
-            prepare(config, tmp_path / "out")
+    @pytest.fixture
+    def one_sided(self, write_jsonl, tmp_path):
+        """Prepares a corpus whose domain B has documents on one side only."""
+
+        def prepare_without(missing):
+            sides = {"train": [{"text": "a", "set": "A"}], "held_out": [{"text": "b", "set": "A"}]}
+            for side, records in sides.items():
+                if side != missing:
+                    records.append({"text": "only here", "set": "B"})
+            paths = {side: write_jsonl(f"{side}.jsonl", records) for side, records in sides.items()}
+            config = CorpusConfig(
+                inputs=[{"path": str(paths["train"]), "domain_field": "set"}],
+                held_out_inputs=[{"path": str(paths["held_out"]), "domain_field": "set"}],
+            )
+            return prepare(config, tmp_path / "out")
+
+        return prepare_without
+
+    def test_domain_that_is_held_out_only(self, one_sided):
+        with pytest.raises(InputError, match=r"domain 'B' has no training document \(1 held out\)"):
+            one_sided("train")
+
+    def test_domain_without_held_out_text_is_warned_of(self, one_sided, caplog):
+        """It may be left out of an experiment, which is cheaper than to prepare everything again."""
+        store = one_sided("held_out")
+        assert "domain 'B' has no held-out document (1 for training), so it cannot be evaluated" in caplog.text
+        assert (store.num_documents("B"), store.num_documents("B", split="held_out")) == (1, 0)
+        assert store.num_tokens("B", split="held_out") == 0
 
 
 class TestTokenIds:

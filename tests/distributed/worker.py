@@ -67,7 +67,8 @@ def held_out():
 
     windows = tuple(tuple(window(length) for length in lengths) for lengths in ([9, 3, 5, 12, 1, 7, 7], [4, 11], []))
     num_tokens = np.array([sum(len(w.targets) for w in domain) for domain in windows])
-    return HeldOutSet(STORE.names, windows, (np.zeros(1, np.int64),) * 3, num_tokens, bytes_per_token=np.full(3, np.nan))
+    documents = (np.zeros(1, np.int64),) * 3
+    return HeldOutSet(STORE.names, windows, documents, num_tokens, bytes_per_token=np.full(3, np.nan))
 
 
 def results(trainer):

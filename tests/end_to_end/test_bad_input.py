@@ -25,6 +25,7 @@ def overrides(*settings):
     [
         (["corpus.inputs=[{path: /nowhere/x.jsonl, domain: a}]"], "/nowhere/x.jsonl"),
         (["training.sequence_length=100000"], "fewer than one sequence of 100000"),
+        (["corpus.held_out_fraction=0.0001"], "no held-out text in 'code', 'junk', 'prose', so nothing to evaluate"),
         (["training.global_batch_size=2"], "global_batch_size is 2 for 3 domains"),
         (["weights.reference={prose: -1, code: 1}"], "weight of 'prose' is -1"),
         (["weights.reference={prose: .nan, code: 1}"], "weight of 'prose' is nan"),
@@ -38,6 +39,8 @@ def overrides(*settings):
         (["training.arguments={learning_rate: 1}"], "set training.learning_rate instead"),
         (["training.arguments={bf17: true}"], "no such argument; did you mean bf16?"),
         (["training.micro_batch_size=4"], "use 4 or 8"),
+        (["evaluation.tasks=[no/such/task.yaml]"], "task 'no/such/task.yaml': no such file or folder"),
+        (["evaluation.tasks=[no_such_task]"], "has no task 'no_such_task'; the nearest are"),
     ],
 )  # fmt: skip
 def test_settings(tmp_path, capsys, recipe, settings, message):

@@ -18,11 +18,12 @@ Domains = dict[str, dict[Split, list[ShardEntry]]]
 
 
 def collect(markers: Sequence[Mapping[str, Any]]) -> Domains:
-    """The shards of each domain and split in the order of the input files; warns of what was left out.
+    """The shards of each domain and split in the order of the input files; warns of what was left out, and of domains
+    without held-out documents: an experiment that uses one of them is refused, one that leaves them out is not.
 
     Raises:
-        InputError: no document at all, a domain without training or without held-out documents, or two domains whose
-            names differ only in case.
+        InputError: no document at all, a domain without training documents, or two domains whose names differ only in
+            case.
     """
     _report_skipped(markers)
     domains: Domains = {}
@@ -62,9 +63,11 @@ def _check_both_sides(name: str, splits: Mapping[Split, list[ShardEntry]]) -> No
             "take it out of the held-out inputs"
         )
     if "held_out" not in splits:
-        raise InputError(
-            f"domain {name!r} has no held-out document ({num_documents:,} for training), so it cannot be evaluated; "
-            "raise corpus.held_out_fraction, give corpus.held_out_inputs, or merge it with another domain"
+        logger.warning(
+            "domain %r has no held-out document (%s for training), so it cannot be evaluated; leave it out of "
+            "weights.reference, or prepare again with more held out",
+            name,
+            f"{num_documents:,}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,9 @@ def begin(job: Job) -> CorpusTokenizer:
     Raises:
         InputError: the folder belongs to a preparation of something else, or the tokenizer or an input cannot be used.
     """
+    if job.work.has_only_a_plan() and job.work.difference(job.digest, job.inputs) is not None:
+        job.work.remove()  # most often a mistake in the recipe, mended
+        shutil.rmtree(job.folder / TOKENIZER_FOLDER, ignore_errors=True)
     job.work.claim(job.digest, job.inputs)
     _hash_held_out(job)
     return _tokenizer(job)

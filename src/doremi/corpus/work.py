@@ -68,6 +68,10 @@ class WorkFolder:
                 "start afresh, or use another one"
             )
 
+    def has_only_a_plan(self) -> bool:
+        """Whether nothing is lost by starting anew: no input file is encoded and no job of a cluster was submitted."""
+        return self._plan.is_file() and {path.name for path in self._folder.iterdir()} <= {"plan.json", "hashes"}
+
     def difference(self, config_digest: str, inputs: Sequence[InputFile]) -> str | None:
         """What makes the plan another one than that for these settings and files, if anything does."""
         begun = files.read_json(self._plan)

@@ -58,6 +58,21 @@ def evaluate_tasks(
     return {source.name: result for source, result in found.items() if result is not None}
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """What can be known before models are trained: that lm-eval is there, knows the tasks and has their data.
+
+    Raises:
+        MissingFileError: there is no such YAML file.
+        InputError: as `evaluate_tasks`.
+    """
+    if sources := resolve(tasks):
+        _version()
+        from doremi.evaluation import harness
+
+        for source in sources:
+            harness.check(source)
+
+
 def _keys(model_folder: Path, sources: Sequence[TaskSource], few_shot: FewShot) -> dict[TaskSource, str]:
     """Of everything that a result depends on."""
     shared = {"model": model_digest(model_folder), "lm_eval": _version(), **asdict(few_shot)}

@@ -67,6 +67,12 @@ def evaluate(model: LM, source: TaskSource, *, few_shot: FewShot) -> TaskResult:
     return _result(source, model, found, metric)
 
 
+def check(source: TaskSource) -> None:
+    """Load a task without asking it; raises what `evaluate` does of a task."""
+    with quiet():
+        _load(source)
+
+
 def _load(source: TaskSource) -> dict[str, Task]:
     try:
         if source.path is not None:

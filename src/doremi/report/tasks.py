@@ -46,12 +46,18 @@ class AverageScore(Part):
 
 
 class TaskDifferences(Part):
-    """Tuned minus baseline in every task, over documents, and in the average, over seeds."""
+    """Tuned minus baseline in every task, over documents, and in their average."""
 
     tuned: str
     baseline: str
     tasks: dict[str, Estimate]
     average: Estimate
+    average_over_documents: Estimate | None = None
+
+    @property
+    def shown_average(self) -> Estimate:
+        """Over seeds where there are enough, else over documents."""
+        return self.average if self.average.low is not None else self.average_over_documents or self.average
 
 
 class TaskCurve(Part):
@@ -137,7 +143,7 @@ def difference_rows(results: Results) -> list[DifferenceRow]:
         DifferenceRow(
             visible(pair.tuned),
             visible(pair.baseline),
-            (*(pair.tasks.get(name) for name in names), *([pair.average] if has_average else [])),
+            (*(pair.tasks.get(name) for name in names), *([pair.shown_average] if has_average else [])),
         )
         for pair in results.tasks.comparisons
     ]
