@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu docs lint format clean help
+.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu stacks build docs lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,12 +27,13 @@ test: $(INSTALLED)  ## all tests but the soak tests
 test-slow: $(INSTALLED)  ## the soak tests
 	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow
 
-# Peers of the benchmarks live in an environment of their own: they must never change what is installed for the tests.
-.venv-bench/installed: benchmarks/peers-loader.txt benchmarks/peers-prepare.txt constraints.txt
+# Peers of the benchmarks, and stacks that exports are loaded with, live in an environment of their own: they must never
+# change what is installed for the tests.
+.venv-bench/installed: benchmarks/peers-loader.txt benchmarks/peers-prepare.txt tests/exporters/stacks.txt constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-bench/bin/pip install --quiet --constraint constraints.txt --no-deps --requirement benchmarks/peers-loader.txt \
-		--requirement benchmarks/peers-prepare.txt
+		--requirement benchmarks/peers-prepare.txt --requirement tests/exporters/stacks.txt
 	touch $@
 
 bench: $(INSTALLED) .venv-bench/installed  ## the loader against its peers, about 6 minutes
@@ -49,6 +50,11 @@ bench-gpu:  ## the same on one GPU, under 8 minutes
 	PYTHONPATH=src $(BENCH_PYTHON) -m benchmarks.train --device cuda --json $(or $(JSON),benchmarks/results/train-gpu.json)
 
 # The page of recipe keys includes what the command prints. Links that lead nowhere are errors.
+stacks: .venv-bench/installed  ## other training stacks, for the tests that load exports with them
+
+build: $(INSTALLED)  ## wheel and source distribution, into dist
+	$(BIN)/python -m build
+
 docs: $(INSTALLED)  ## the site, into build/site
 	mkdir -p build
 	$(BIN)/doremi run --help-recipe > build/recipe.txt

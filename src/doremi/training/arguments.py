@@ -193,3 +193,8 @@ def _check_fsdp(arguments: dict[str, Any]) -> None:
         )
     if int(chosen.get("version", 2)) != 2:
         raise InputError("training.arguments.fsdp_config.version: only FSDP2 is supported; leave it out")
+    if arguments.get("fsdp") and arguments.get("optim") == "adafactor":
+        raise InputError(
+            "training.arguments: Adafactor of transformers fails on parameters that FSDP2 has sharded; use "
+            "optim: adamw_torch_fused, whose state is sharded as well"
+        )
