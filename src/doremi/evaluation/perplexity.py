@@ -8,6 +8,7 @@ and a last window that is shorter than the sequence length looks back as far as 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -126,7 +127,8 @@ def document_losses(
     """
     losses = {}
     total = sum(map(len, held_out.windows))
-    with tqdm(desc=description, total=total, unit="window", disable=None, dynamic_ncols=True) as bar:
+    interval = 0.5 if sys.stderr.isatty() else 30  # a line every half minute in a job's log
+    with tqdm(desc=description, total=total, unit="window", mininterval=interval, dynamic_ncols=True) as bar:
         for name, windows, documents in zip(held_out.names, held_out.windows, held_out.documents, strict=True):
             of_windows = _window_nats(model, windows, batch_size=batch_size, progress=bar.update)
             which = np.array([window.document for window in windows], np.int64)
