@@ -84,6 +84,12 @@ def test_what_fsdp_may_not_be_told(environment, fsdp_config, message):
     arguments.check(config(fsdp=True, fsdp_config={"state_dict_type": "FULL_STATE_DICT", "version": 2}))
 
 
+def test_adafactor_is_not_for_fsdp(environment):
+    with pytest.raises(InputError, match="Adafactor of transformers fails on parameters that FSDP2 has sharded"):
+        arguments.check(config(fsdp=True, optim="adafactor"))
+    arguments.check(config(optim="adafactor"))
+
+
 def test_fsdp_options_of_a_file_are_read(environment, tmp_path):
     (tmp_path / "fsdp.json").write_text('{"version": 1}')
     with pytest.raises(InputError, match="only FSDP2 is supported"):

@@ -39,7 +39,6 @@ def overrides(*settings):
         (["training.arguments={learning_rate: 1}"], "set training.learning_rate instead"),
         (["training.arguments={bf17: true}"], "no such argument; did you mean bf16?"),
         (["training.micro_batch_size=4"], "use 4 or 8"),
-        (["training.arguments={fsdp: true, optim: adafactor}"], "Adafactor of transformers fails on parameters"),
         (["evaluation.tasks=[no/such/task.yaml]"], "task 'no/such/task.yaml': no such file or folder"),
         (["evaluation.tasks=[no_such_task]"], "has no task 'no_such_task'; the nearest are"),
     ],

@@ -47,7 +47,7 @@ def document(results, tmp_path_factory):
 
 
 def test_verdict_and_recipe_are_there(document, results):
-    assert document.startswith("# DoReMi report\n\n**Better.** Better: main minus baseline is")
+    assert document.startswith("# DoReMi report\n\n**Verdict.** Better: main minus baseline is")
     assert RECIPE in document
     assert results["provenance"]["command"] in document
 

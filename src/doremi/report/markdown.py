@@ -32,7 +32,7 @@ def render_markdown(results: Results, *, recipe: str, max_epochs: float) -> str:
 
 def _head(results: Results) -> Iterator[str]:
     yield "# DoReMi report"
-    yield paragraph(sentences.outcome(results) or "Verdict", results.verdict)
+    yield paragraph("Verdict", results.verdict)  # which begins with the outcome
     yield paragraph("Speed-up", sentences.speed_up(results))
     if cost := sentences.cost(results):
         yield paragraph("Cost", cost)
