@@ -109,12 +109,25 @@ def test_closing_lines_of_one_seed_say_that_documents_stand_behind_them():
     assert "no interval: 1 of the 3 seeds that an interval needs" in " ".join(lines)
 
 
+def test_where_no_domain_has_an_interval_none_is_counted():
+    results = make_results(12, num_seeds=1)
+    headline = results["comparisons"][0]
+    for judged in headline["documents"]["domains"].values():
+        judged |= {"low": None, "high": None, "outcome": "not measured", "method": "none: few documents"}
+    counts = {"num_better": 0, "num_no_difference": 0, "num_worse": 0, "num_not_measured": 12, "num_domains": 12}
+    headline["documents"]["tally"] = counts
+    text = " ".join(printed(results))
+    assert "no interval on any of 12 domains: too few seeds and too few held-out documents" in text
+    assert f"Lower than the baseline on {results['num_better']} of 12 domains" in text
+    assert "better on 0" not in text.split("Domains, Holm")[1]
+
+
 def test_closing_lines_of_an_older_file(results):
     older = {key: value for key, value in results.items() if key not in ("comparisons", "cost")}
     text = " ".join(printed(older | {"steps_to_match": None}))
-    assert f"Better than the baseline on {results['num_better']} of 12 domains" in text
+    assert f"Lower than the baseline on {results['num_better']} of 12 domains" in text
     assert "Speed-up: main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
-    assert "interval" not in text.split("Better than")[1].split(results["verdict"])[0]
+    assert "interval" not in text.split("Lower than")[1].split(results["verdict"])[0]
 
 
 def test_alarms_are_named_by_kind(results):

@@ -36,6 +36,8 @@ def basis(forest: Forest) -> str:
 
 def tally(counts: Tally) -> str:
     """On how many domains which outcome was found."""
+    if counts.num_not_measured == counts.num_domains:
+        return f"no interval on any of {counts.num_domains} domains: too few seeds and too few held-out documents"
     unmeasured = f" (not measured on {counts.num_not_measured})" if counts.num_not_measured else ""
     return (
         f"better on {counts.num_better}, no difference on {counts.num_no_difference}, worse on {counts.num_worse} "

@@ -191,11 +191,10 @@ def _sentences(results: Results) -> Iterator[str]:
     """What is said below the tables; the verdict last, where a person looks first."""
     if at_floor := sentences.at_floor(results):
         yield _capitalised(at_floor)
+    yield f"Lower than the baseline on {results.num_better} of {results.num_domains} domains"
     if results.headline:
         forest = comparisons.forest(results.headline)
         yield f"Domains, Holm-corrected over {forest.basis.value}: {sentences.tally(forest.tally)}"
-    else:
-        yield f"Better than the baseline on {results.num_better} of {results.num_domains} domains"
     factor = views.speed_up(results)
     yield f"Speed-up{'' if factor is None else ' ' + numbers.factor(factor)}: {sentences.speed_up(results)}"
     if cost := sentences.cost(results):
