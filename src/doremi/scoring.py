@@ -8,35 +8,41 @@ from doremi.evaluation import checkpoints, loss_files, perplexity
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
 from doremi.experiment import Experiment
-from doremi.runs import TrainingRun
+from doremi.runs import TrainingRun, is_finished
 
 LOSSES = "held_out.parquet"
 
 
 def held_out_set(experiment: Experiment) -> HeldOutSet:
     """What every final model is scored on."""
-    return perplexity.collect(
+    held_out = perplexity.collect(
         experiment.store,
         experiment.names,
         sequence_length=experiment.recipe.training.for_run("main").sequence_length,
         max_tokens_per_domain=experiment.recipe.evaluation.max_tokens_per_domain,
     )
+    return checkpoints.with_bytes_of_scored_text(held_out, experiment.store)
 
 
 def score(experiment: Experiment, run: TrainingRun, held_out: HeldOutSet) -> dict[str, DocumentLosses]:
     """The losses of a trained run by domain, from its folder where they are known.
 
     Raises:
-        InputError: it is not trained yet.
+        InputError: it is not trained yet, or was trained on other inputs than the recipe and the corpus now are.
     """
-    marker = files.read_marker(run.folder)
-    if marker is None:
+    if not is_finished(run, experiment.store):
         raise InputError(f"{run.name} is not trained yet ({run.folder}); `doremi run` trains what is missing")
-    evaluation = experiment.recipe.evaluation
-    length = experiment.recipe.training.for_run("main").sequence_length
-    key = files.digest_json([marker["digest"], held_out.names, evaluation.max_tokens_per_domain, length])
+    key = _key(experiment, run, held_out)
     known = loss_files.read(run.folder / LOSSES, held_out.names, key=key)
-    return known or _score_anew(run, held_out, key=key, batch_size=evaluation.batch_size)
+    return known or _score_anew(run, held_out, key=key, batch_size=experiment.recipe.evaluation.batch_size)
+
+
+def _key(experiment: Experiment, run: TrainingRun, held_out: HeldOutSet) -> str:
+    """Of the model, in whose digest the corpus is, and of what is scored how; batches change nothing."""
+    recipe = experiment.recipe
+    length = recipe.training.for_run("main").sequence_length
+    model = run.digest(experiment.store.digest)
+    return files.digest_json([model, held_out.names, recipe.evaluation.max_tokens_per_domain, length])
 
 
 def _score_anew(run: TrainingRun, held_out: HeldOutSet, *, key: str, batch_size: int) -> dict[str, DocumentLosses]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from doremi import files
+from doremi import cli, files
 from doremi.corpus import TokenStore, prepare, tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import checkpoints, perplexity
@@ -108,6 +108,36 @@ def test_the_cap_is_in_tokens_of_the_corpus_for_every_model(store, same_tokenize
         text = "".join(corpus_tokenizer.decode(document) for document in scored.values())
         own = tokenizers.load(other_tokenizer)
         assert other.num_tokens[name] == len(own.encode([text]).flat)
+
+
+def test_under_a_cap_bits_per_byte_are_those_of_the_scored_text(store, same_tokenizer):
+    found = checkpoints.evaluate(same_tokenizer, store, max_tokens_per_domain=9)
+    tokenizer = tokenizers.load(str(store.tokenizer_path))
+    for name in store.names:
+        documents = perplexity.capped_documents(store, name, 9).values()
+        num_bytes = sum(len(tokenizer.decode(document).encode()) for document in documents)
+        nats = found.documents[name].nats.sum()
+        assert found.bits_per_byte[name] == pytest.approx(nats / math.log(2) / num_bytes)
+        whole = store.num_bytes(name, split="held_out") / checkpoints._num_scored(store, name)
+        assert num_bytes / 9 != pytest.approx(whole, rel=1e-3)  # what it would be without
+
+
+def test_domains_without_a_reference_weight_count_as_0(store, same_tokenizer):
+    found = checkpoints.evaluate(same_tokenizer, store)
+    described = found.to_dict({"code": 1.0})
+    assert described["reference_mean_nats"] == found.nats["code"]
+    assert described["uniform_mean_nats"] == pytest.approx(np.mean(list(found.nats.values())))
+    with pytest.raises(
+        InputError, match="no domain with held-out text has a reference weight; give weights of 'code', 'prose'"
+    ):
+        found.to_dict({"other": 1.0})
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+def test_numbers_that_are_none_are_refused(value, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["perplexity", "model", "--corpus", "x", "--batch-size", value])
+    assert f"argument --batch-size: '{value}' is not a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_writes_the_same_numbers(store, same_tokenizer, other_tokenizer, tmp_path):

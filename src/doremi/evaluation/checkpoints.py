@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from doremi.corpus import tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import perplexity
 from doremi.evaluation.comparison import summarise
+from doremi.evaluation.evidence import nats_per_token
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
 
@@ -38,8 +39,19 @@ class CheckpointLosses:
     documents: dict[str, DocumentLosses]
 
     def to_dict(self, reference_weights: Mapping[str, float]) -> dict[str, Any]:
-        """As JSON: every domain, and the three summaries of nats per token."""
-        summary = summarise(self.nats, reference_weights)
+        """As JSON: every domain, and the three summaries of nats per token.
+
+        Args:
+            reference_weights: a domain without one counts as 0.
+
+        Raises:
+            InputError: no domain that was scored has a weight above 0.
+        """
+        weights = {name: reference_weights.get(name, 0.0) for name in self.nats}
+        if not any(weights.values()):
+            scored = ", ".join(map(repr, list(self.nats)[:5]))
+            raise InputError(f"no domain with held-out text has a reference weight; give weights of {scored}")
+        summary = summarise(self.nats, weights)
         return {
             "model": self.model,
             "own_tokenizer": self.own_tokenizer,
@@ -95,8 +107,9 @@ def evaluate(
         held_out = _tokenised_anew(store, names, model, tokenizer, length=length, cap=max_tokens_per_domain)
     else:
         held_out = perplexity.collect(store, names, sequence_length=length, max_tokens_per_domain=max_tokens_per_domain)
+        held_out = with_bytes_of_scored_text(held_out, store)
     losses = perplexity.document_losses(loaded, held_out, batch_size=batch_size, description=f"evaluate {model}")
-    nats = {name: float(found.nats.sum() / found.num_tokens.sum()) for name, found in losses.items()}
+    nats = nats_per_token(losses)
     bits = perplexity.bits_per_byte(np.array(list(nats.values())), held_out)
     return CheckpointLosses(
         model=model,
@@ -107,6 +120,20 @@ def evaluate(
         bits_per_byte={name: _finite(value) for name, value in zip(names, bits.tolist(), strict=True)},
         documents=losses,
     )
+
+
+def with_bytes_of_scored_text(held_out: HeldOutSet, store: TokenStore) -> HeldOutSet:
+    """The set with bytes per token of what is scored: under a cap, those of all held-out text are of other documents.
+
+    Bits per byte would then depend on how the cap falls, and not be those of a model that tokenises the text anew.
+    """
+    tokenizer = tokenizers.load(str(store.tokenizer_path))
+    bytes_per_token = held_out.bytes_per_token.copy()
+    for index, (name, num_tokens) in enumerate(zip(held_out.names, held_out.num_tokens.tolist(), strict=True)):
+        if 0 < num_tokens < _num_scored(store, name) and np.isfinite(bytes_per_token[index]):
+            documents = perplexity.scored_documents(held_out.windows[index])
+            bytes_per_token[index] = sum(map(tokenizer.count_bytes, documents)) / num_tokens
+    return replace(held_out, bytes_per_token=bytes_per_token)
 
 
 def load_model(model: str | Path) -> PreTrainedModel:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class HeldOutSet:
     windows: tuple[tuple[Window, ...], ...]  # by domain
     documents: tuple[np.ndarray, ...]  # int64[n] by domain: which of the store's held-out documents are scored
     num_tokens: np.ndarray  # int64[k], tokens that are scored
-    bytes_per_token: np.ndarray  # float64[k], of the whole held-out text; NaN where it is not known
+    bytes_per_token: np.ndarray  # float64[k]; NaN where it is not known
 
 
 def rolling_windows(document: np.ndarray, *, sequence_length: int, prefix_token: int) -> Iterator[Window]:
@@ -61,7 +62,7 @@ def rolling_windows(document: np.ndarray, *, sequence_length: int, prefix_token:
 def collect(
     store: TokenStore, names: Sequence[str], *, sequence_length: int, max_tokens_per_domain: int | None
 ) -> HeldOutSet:
-    """The held-out documents of each domain, up to the cap."""
+    """The held-out documents of each domain, up to the cap; bytes per token are those of its whole held-out text."""
     bytes_per_token = []
     for name in names:
         num_scored = store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
@@ -90,6 +91,12 @@ def capped_documents(store: TokenStore, name: str, max_tokens: int | None) -> di
         found[index] = documents[index][: None if math.isinf(left) else int(left)]
         left -= len(documents[index])
     return found
+
+
+def scored_documents(windows: Iterable[Window]) -> Iterator[np.ndarray]:
+    """int64[n] each: the tokens that are scored in a domain, document by document, as `in_windows` was given them."""
+    for _, of_document in groupby(windows, key=lambda window: window.document):
+        yield np.concatenate([window.targets for window in of_document])
 
 
 def in_windows(
