@@ -14,9 +14,9 @@ from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.statistics import over_seeds
 from doremi.evaluation.task_results import TaskResult, average
 from doremi.experiment import Experiment
-from doremi.planned_runs import Comparison
+from doremi.planned_runs import Comparison, pairs
 from doremi.recipe import EvaluationConfig
-from doremi.runs import BASELINE, MAIN, TrainingRun
+from doremi.runs import TrainingRun
 from doremi.training import checkpoints
 
 FOLDER = "tasks"  # in that of a run
@@ -82,10 +82,8 @@ def averages(asked: Mapping[str, Mapping[int, Results]]) -> dict[str, Any]:
 
 
 def compare_all(asked: Mapping[str, Mapping[int, Results]]) -> list[dict[str, Any]]:
-    """Every run against the baseline, then DoReMi's against every other; a positive difference is a higher score."""
-    others = [run for run in asked if run not in (BASELINE, MAIN)]
-    pairs = [(MAIN, BASELINE), *((run, BASELINE) for run in others), *((MAIN, run) for run in others)]
-    return [_compare(asked, tuned, baseline) for tuned, baseline in pairs]
+    """The `pairs` of runs; a positive difference is a higher score."""
+    return [_compare(asked, tuned, baseline) for tuned, baseline in pairs(asked)]
 
 
 def _compare(asked: Mapping[str, Mapping[int, Results]], tuned: str, baseline: str) -> dict[str, Any]:

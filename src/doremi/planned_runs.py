@@ -46,8 +46,6 @@ def find_runs(experiment: Experiment, name: str) -> list[TrainingRun]:
         return proxy_runs(experiment, 1)
     if name == BASELINE:
         return [*_baseline(experiment).runs.values()]
-    if not experiment.directory.weights.exists():
-        raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
     # a further baseline that equals the reference weights is the baseline
     found = next((item for item in comparisons(experiment) if item.name == name), _baseline(experiment))
     return [*found.runs.values()]
@@ -112,7 +110,12 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
 
     A further baseline whose weights are the reference weights is the baseline already, and left out; two rules that
     give the same weights share their models.
+
+    Raises:
+        InputError: no proxy has given weights yet.
     """
+    if not experiment.directory.weights.exists():
+        raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
     answer = DomainWeights.from_json(experiment.directory.weights)
     found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
     for spec in experiment.recipe.weights.baselines:
