@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import files, planned_runs
+from doremi.planning import model_size
 
 if TYPE_CHECKING:
     from doremi.experiment import Experiment
@@ -22,16 +23,34 @@ def training_flops(marker: Mapping[str, Any]) -> float:
 def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
     """What finding the weights took, over all rounds and seeds; without a reference that is the baseline's run too.
 
-    FLOPs of the proxy include the reference's forward passes, also those that the cache of its losses saved.
+    FLOPs of the proxy include the reference's forward passes, also those that the cache of its losses saved. Not
+    counted is the proxy's second forward pass where `weights_update: exact` meets several micro-batches, since their
+    number depends on the processes that trained it.
+
+    Args:
+        experiment: with finished searches.
+        search: ``provenance`` of ``weights.json``.
+
+    Returns:
+        By stage (``reference``, ``proxy``): ``train_seconds``, ``num_tokens`` and ``flops`` of all its runs, and
+        ``num_parameters`` of one.
     """
     numbers = range(1, len(search["rounds"]["weights"]) + 1)
     proxies = [folder for number in numbers for folder in planned_runs.proxy_folders(experiment, number).values()]
     references = [experiment.directory.round(number, "reference") for number in numbers]
-    size = next((marker["num_parameters"] for folder in references if (marker := files.read_marker(folder))), 0)
     if planned_runs.trains_alike(experiment.recipe, "reference", "main"):
         references = references[1:]
-    costs = {"reference": _cost(references), "proxy": _cost(proxies, forward_parameters=size)}
+    scoring = _num_scoring_parameters(experiment)
+    costs = {"reference": _cost(references), "proxy": _cost(proxies, forward_parameters=scoring)}
     return {name: cost for name, cost in costs.items() if cost is not None}
+
+
+def _num_scoring_parameters(experiment: Experiment) -> int:
+    """Of the model whose forward pass every step of the proxy needs: the reference, trained here or before."""
+    recipe = experiment.recipe
+    if recipe.reweighting.objective == "hardest":  # the proxy's own loss
+        return 0
+    return model_size.measure(recipe, "reference", vocab_size=experiment.store.vocab_size).num_parameters
 
 
 def _cost(folders: Sequence[Path], *, forward_parameters: int = 0) -> dict[str, Any] | None:

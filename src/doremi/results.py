@@ -74,13 +74,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "control": _control(evidence, reference),
         "curves": {run: mean_curve(by_seed) for run, by_seed in run_curves.items()},
         "trajectory": trajectory(runs.load_history(last_proxy), names),
-        "convergence": {
-            "max_change": max(abs(doremi_weights[name] - reference[name]) for name in names),
-            "effective_num_domains": diagnostics.effective_number(doremi_weights),
-            "status": search["rounds"]["status"],
-            "changes": search["rounds"]["changes"],
-            "spread": search["spread"],
-        },
+        "convergence": _convergence(search, doremi_weights, reference),
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
         "costs": costs,
         "cost": asdict(cost(search_flops, main=described[MAIN]["flops"])),
@@ -105,9 +99,7 @@ def _evidence(
 def _comparisons(
     evidence: Mapping[str, Evidence], reference: Mapping[str, float], *, search_flops: float
 ) -> list[dict[str, Any]]:
-    """Every run against the baseline, then DoReMi's against every other; only DoReMi's weights cost a search."""
-    others = [run for run in evidence if run not in (BASELINE, MAIN)]
-    pairs = [(MAIN, BASELINE), *((run, BASELINE) for run in others), *((MAIN, run) for run in others)]
+    """The pairs of runs; only DoReMi's weights cost a search."""
     return [
         compare(
             evidence,
@@ -116,7 +108,7 @@ def _comparisons(
             reference_weights=reference,
             search_flops=search_flops if tuned == MAIN else 0.0,
         )
-        for tuned, baseline in pairs
+        for tuned, baseline in planned_runs.pairs(evidence)
     ]
 
 
@@ -146,6 +138,19 @@ def _domains(
             "bits_per_byte": {run: _finite(values[index]) for run, values in bits.items()},
         }
         for index, name in enumerate(experiment.names)
+    }
+
+
+def _convergence(
+    search: Mapping[str, Any], doremi_weights: Mapping[str, float], reference: Mapping[str, float]
+) -> dict[str, Any]:
+    """How far the weights moved from the reference weights, over all rounds, and how the rounds went."""
+    return {
+        "max_change": max(abs(doremi_weights[name] - weight) for name, weight in reference.items()),
+        "effective_num_domains": diagnostics.effective_number(doremi_weights),
+        "status": search["rounds"]["status"],
+        "changes": search["rounds"]["changes"],
+        "spread": search["spread"],
     }
 
 
