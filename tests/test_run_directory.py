@@ -45,13 +45,26 @@ def test_another_recipe_is_refused(directory, section, values, key):
         ("weights", {"seeds": 3}),
         ("weights", {"baselines": ["natural"]}),
         ("evaluation", {"tasks": ["paper"], "num_fewshot": 0}),
-        ("training", {"num_threads": 1}),
+        ("training", {"num_threads": 1, "reading": "ahead"}),
+        ("corpus", {"num_workers": 3}),
+        ("cluster", {"gpus_per_node": 2}),
     ],
 )
 def test_what_leaves_finished_runs_valid_may_change(directory, section, values):
     directory.claim(changed(section, **values))
     found = yaml.safe_load(directory.recipe.read_text())[section]
     assert {key: found[key] for key in values} == values
+
+
+def test_the_cap_of_the_end_may_change_where_training_has_one_of_its_own(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.claim(changed("evaluation", max_tokens_per_domain=9, max_tokens_during_training=5))
+    directory.round(1, "reference").mkdir(parents=True)
+    directory.claim(changed("evaluation", max_tokens_per_domain=7, max_tokens_during_training=5))
+    directory.claim(changed("evaluation", max_tokens_per_domain=5))  # the same cap during training
+    with pytest.raises(InputError, match=r"another recipe: evaluation.max_tokens_during_training differs"):
+        directory.claim(changed("evaluation", max_tokens_per_domain=4))
+    assert yaml.safe_load(directory.recipe.read_text())["evaluation"]["max_tokens_per_domain"] == 5
 
 
 def test_a_key_that_is_new_has_its_default_in_older_directories(directory):

@@ -89,7 +89,7 @@ class RunDirectory:
             InputError: the directory belongs to another recipe; names the keys that differ.
         """
         if self.recipe.exists() and self._has_results():
-            differing = _differing_keys(_load(self.recipe), recipe.model_dump(mode="json"))
+            differing = _differing_keys(_load(self.recipe), _content(recipe))
             if blocking := [key for key in differing if not _is_free(key)]:
                 raise InputError(
                     f"{self.root} belongs to another recipe: {', '.join(blocking[:5])} differ"
@@ -113,7 +113,14 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a recipe; is this directory a run directory of doremi?")
     with suppress(InputError):
-        return parse(content).model_dump(mode="json")
+        return _content(parse(content))
+    return content
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """As JSON, with the cap of the evaluations during training as it is where the final one's serves for both."""
+    content = recipe.model_dump(mode="json")
+    content["evaluation"]["max_tokens_during_training"] = recipe.evaluation.during_training().max_tokens_per_domain
     return content
 
 
