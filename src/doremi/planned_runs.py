@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,8 @@ from doremi.experiment import Experiment
 from doremi.recipe import Recipe, RunName
 from doremi.runs import BASELINE, MAIN, TrainingRun
 from doremi.weights import DomainWeights
+
+ROUNDING = 1e-12  # of a weight
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,18 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
     for spec in experiment.recipe.weights.baselines:
         candidate = experiment.resolve(spec, answer=answer)
-        if dict(candidate) != dict(experiment.reference_weights):
+        if not _is_same(candidate, experiment.reference_weights):
             label = weight_specs.label(spec)
             new = _comparison(experiment, label, label, candidate)
-            same = next((item for item in found if item.sampling_weights == candidate), new)
+            same = next((item for item in found if _is_same(item.sampling_weights, candidate)), new)
             found.append(replace(new, runs=same.runs))
     return found
+
+
+def pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(tuned, baseline): DoReMi's with the baseline, every other with the baseline, DoReMi's with every other."""
+    others = [name for name in names if name not in (BASELINE, MAIN)]
+    return [(MAIN, BASELINE), *((name, BASELINE) for name in others), *((MAIN, name) for name in others)]
 
 
 def same_as_reference(experiment: Experiment, compared: Sequence[Comparison]) -> list[str]:
@@ -138,6 +146,11 @@ def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
     """Whether two models of the recipe have the same size and settings: one run then serves for both."""
     same_model = getattr(recipe.models, first) == getattr(recipe.models, second)
     return same_model and recipe.training.for_run(first) == recipe.training.for_run(second)
+
+
+def _is_same(one: DomainWeights, other: DomainWeights) -> bool:
+    """But for rounding: rules that agree get there by different sums, and their models would be the same."""
+    return one.keys() == other.keys() and all(abs(one[name] - other[name]) < ROUNDING for name in one)
 
 
 def _baseline(experiment: Experiment) -> Comparison:
