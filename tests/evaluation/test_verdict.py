@@ -145,26 +145,32 @@ def test_is_json():
     assert found["tally"]["num_domains"] == 3
 
 
+# Of main models that differ in their seed alone, by domain, and what all domains share: standard deviations in nats per
+# token, over the 25 models of docs/results/minipile.
+OWN_SPREADS = np.array([0.056, 0.029, 0.009, 0.013, 0.016, 0.025, 0.012, 0.015, 0.014, 0.011, 0.013, 0.014, 0.022])
+SHARED_SPREAD = 0.051
+
+
 @pytest.mark.parametrize("num_seeds", [3, 5])
 def test_the_same_weights_with_other_seeds_differ_at_the_nominal_rate(num_seeds):
-    """Two runs of one weight vector, with seed spreads between 0.003 and 0.05 nats and a part that all domains share.
+    """Two runs of one weight vector, with the spreads over seeds that a real run had.
 
-    The verdict says better or worse in 5 % of experiments (measured: 5.2 and 4.6 %), and any domain at all is called so
-    in at most 5 %, thanks to Holm (5.1 and 4.6 %).
+    The verdict says better or worse in 5 % of experiments, and any domain at all is called so in at most 5 %, thanks to
+    Holm.
     """
-    num_draws, spreads = 2_000, np.array([0.003, 0.01, 0.02, 0.05, 0.004])
-    names, levels = list("abcde"), np.array([2.0, 3.0, 3.5, 4.0, 2.5])
-    weights = dict(zip(names, [0.5, 0.2, 0.1, 0.1, 0.1], strict=True))
+    num_draws, num_domains = 2_000, len(OWN_SPREADS)
+    names = [f"domain {index}" for index in range(num_domains)]
+    weights = dict(zip(names, np.linspace(1, 3, num_domains), strict=True))
     rng = np.random.default_rng(num_seeds)
-    draws = levels + rng.normal(0, spreads, (num_draws, 2, num_seeds, 5))
-    draws += rng.normal(0, 0.005, (num_draws, 2, num_seeds, 1))
+    draws = 4.4 + rng.normal(0, OWN_SPREADS, (num_draws, 2, num_seeds, num_domains))
+    draws += rng.normal(0, SHARED_SPREAD, (num_draws, 2, num_seeds, 1))
     num_verdicts = num_with_a_domain = 0
     for draw in draws:
         runs = [{seed: dict(zip(names, row, strict=True)) for seed, row in enumerate(run)} for run in draw.tolist()]
         values = dict(zip(("baseline", "again"), runs, strict=True))
         found = compare_seeds(values, tuned="again", baseline="baseline", reference_weights=weights)
         num_verdicts += found.verdict.outcome is not Outcome.NO_DIFFERENCE
-        num_with_a_domain += found.tally.num_no_difference < 5
+        num_with_a_domain += found.tally.num_no_difference < num_domains
     assert 0.035 <= num_verdicts / num_draws <= 0.065
     assert num_with_a_domain / num_draws <= 0.065
 

@@ -1,0 +1,49 @@
+"""What is published under docs/results follows from the files beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from doremi import recipe
+from doremi.report.results import load
+from tests.processes import ROOT
+
+FOLDER = ROOT / "docs" / "results" / "minipile"
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return load(FOLDER)
+
+
+def test_the_recipe_is_the_one_that_was_run(results):
+    weights = recipe.load(FOLDER / "recipe.yaml").weights
+    assert list(results.runs) == ["baseline", "main", *weights.baselines]
+    assert {len(run.all_seeds) for run in results.runs.values()} == {weights.seeds}
+    assert results.provenance["command"] in README
+
+
+def test_every_comparison_is_quoted_as_it_was_found(results):
+    for found in results.comparisons:
+        row = next(line for line in README.splitlines() if line.startswith(f"| {found.tuned} − {found.baseline} |"))
+        assert f"| {found.verdict.outcome} |" in row
+        for judged in found.summaries.values():
+            assert f"{judged.value:+.3f} ({judged.low:+.3f} to {judged.high:+.3f})" in row
+        tally = found.tally
+        assert f"| {tally.num_better} / {tally.num_no_difference} / {tally.num_worse} |" in row
+
+
+def test_every_domain_is_quoted_as_it_was_found(results):
+    for name, domain in results.domains.items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
+        assert f"| {domain.reference_weight:.4f} | {domain.doremi_weight:.4f} |" in row
+        assert all(f"| {value:.3f} " in row for value in domain.nats.values())
+
+
+def test_the_sentences_quote_the_headline(results):
+    headline = results.comparisons[0]
+    minus = {name: f"{judged.value:.3f}".replace("-", "−") for name, judged in headline.summaries.items()}
+    assert f"{minus['uniform_mean']} nats per token in the uniform mean" in README
+    assert f"better ({minus['reference_mean']}" in README
+    assert f"a difference of {headline.verdict.minimal_detectable_effect:.3f} would have been found" in README
