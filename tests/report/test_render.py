@@ -356,6 +356,8 @@ def test_runs_and_provenance(page, results):
     ]
     assert [row[-1] for row in rows[2:]] == [results["runs"][run]["folder"] for run in RUNS]
     assert rows[1][6] == numbers.count(results["costs"]["proxy"]["flops"])
+    assert "With the search, the baseline's loss cost" in page.text
+    assert "the FLOPs of the baseline." in page.text  # and not "flops", which is another unit
     for value in results["provenance"].values():
         assert value in page.text
 

@@ -118,3 +118,8 @@ def listed(names: list[str]) -> str:
     """The first few, and how many more."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more
+
+
+def capitalised(sentence: str) -> str:
+    """As the beginning of a paragraph; unlike `str.capitalize`, it leaves names and FLOPs as they are."""
+    return sentence[:1].upper() + sentence[1:]

@@ -190,7 +190,7 @@ def _judged(judged: Judged) -> tuple[str, str, str]:
 def _sentences(results: Results) -> Iterator[str]:
     """What is said below the tables; the verdict last, where a person looks first."""
     if at_floor := sentences.at_floor(results):
-        yield _capitalised(at_floor)
+        yield sentences.capitalised(at_floor)
     yield f"Lower than the baseline on {results.num_better} of {results.num_domains} domains"
     if results.headline:
         forest = comparisons.forest(results.headline)
@@ -203,10 +203,6 @@ def _sentences(results: Results) -> Iterator[str]:
         kinds = ", ".join(row.name for row in trust.alarm_rows(results))
         yield f"Alarms ({kinds}): the report says what they found and what to do"
     yield visible(results.verdict)
-
-
-def _capitalised(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _ascii(text: str) -> str:
