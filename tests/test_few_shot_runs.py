@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from doremi import few_shot_runs
+from doremi import few_shot_runs, planned_runs
+from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_results import TaskResult
+from tests import made_up
 
 
 def result(task, scores, *, higher_is_better=True):
@@ -82,3 +84,58 @@ def test_documents_are_compared_in_their_mean_over_seeds():
     whole = few_shot_runs.compare_all(many)[0]["average_over_documents"]
     assert whole["value"] == pytest.approx(found["value"])  # of a single task
     assert whole["p_value"] == pytest.approx(found["p_value"])
+
+
+def test_an_average_needs_every_seed():
+    perplexity = {"a": result("a", [9, 7], higher_is_better=False)}
+    assert few_shot_runs.averages({"main": ASKED["main"] | {1: perplexity}}) == {}
+
+
+@pytest.fixture
+def ask_all(tmp_path, monkeypatch):
+    """`few_shot_runs.ask_all` of models that answer in all of their checkpoints, and what was asked where."""
+    asked, steps = [], {"seed-7": [10, 20, 30]}  # one has a checkpoint more
+
+    def evaluate_tasks(model, tasks, *, results, batch_size, few_shot):
+        asked.append((model, tuple(tasks), results, batch_size, few_shot))
+        step = int(model.name.split("-")[1]) if model.name.startswith("checkpoint") else 30
+        return {"a": result("a", [1.0] * step + [0.0] * (100 - step))}
+
+    monkeypatch.setattr(few_shot_runs.downstream, "evaluate_tasks", evaluate_tasks)
+    monkeypatch.setattr(few_shot_runs.checkpoints, "steps", lambda folder: steps.get(folder.name, [20, 30]))
+
+    def ask(**evaluation):
+        experiment = made_up.make(tmp_path, evaluation=evaluation)
+        made_up.write_weights(experiment, {"a": 0.5, "b": 0.4, "c": 0.1})
+        return few_shot_runs.ask_all(experiment, planned_runs.comparisons(experiment)), asked
+
+    return ask
+
+
+def test_every_final_model_is_asked_the_same(ask_all, tmp_path):
+    found, asked = ask_all(tasks=["x", "y"], num_fewshot=2, task_limit=5, batch_size=3)
+    assert len(asked) == 9  # three weight vectors with three seeds
+    assert {(tasks, size, shots) for _, tasks, _, size, shots in asked} == {(("x", "y"), 3, FewShot(2, 5))}
+    assert {(model, results) for model, _, results, _, _ in asked} >= {
+        (tmp_path / "rounds/01/reference", tmp_path / "rounds/01/reference/tasks"),
+        (tmp_path / "runs/doremi/seed-9", tmp_path / "runs/doremi/seed-9/tasks"),
+    }
+    assert (found["num_fewshot"], found["limit"], found["curves"]) == (2, 5, {})
+    assert found["average"]["main"]["value"] == pytest.approx(0.3)
+    assert [(pair["tuned"], pair["baseline"]) for pair in found["comparisons"]] == [
+        ("main", "baseline"), ("uniform", "baseline"), ("main", "uniform")
+    ]  # fmt: skip
+
+
+def test_a_curve_has_the_steps_that_every_seed_has(ask_all, tmp_path):
+    found, asked = ask_all(tasks=["x"], task_checkpoints="all")
+    assert found["curves"]["main"]["steps"] == [20, 30]
+    assert found["curves"]["main"]["average"] == pytest.approx([0.2, 0.3])
+    folder = tmp_path / "runs/doremi/seed-8"
+    assert [(model, results) for model, _, results, _, _ in asked if folder in (model, model.parent)] == [
+        (folder, folder / "tasks"), (folder / "checkpoint-20", folder / "tasks/checkpoint-20")
+    ]  # fmt: skip
+
+
+def test_without_tasks_nothing_is_asked(ask_all):
+    assert ask_all() == (None, [])

@@ -22,32 +22,47 @@ NATS = {
     "baseline": ([3.0, 2.0, 5.0], [3.1, 2.0, 3.0], [3.2, 2.3, 4.3]),
     "main": ([2.9, 1.8, 5.2], [2.9, 1.9, 5.1], [3.1, 1.9, 5.3]),
     "uniform": ([3.3, 2.2, 3.9], [3.2, 2.1, 4.1], [3.3, 2.0, 4.0]),
+    "reference_without_floor": ([2.9, 1.9, 5.0], [3.0, 1.9, 3.0], [3.1, 2.1, 4.3]),
 }
 # the reference-weighted mean while training, at the steps 10, 20, 30
-CURVES = {"baseline": (5.0, 4.0, 3.0), "main": (4.0, 3.0, 2.0), "uniform": (6.0, 5.0, 4.0)}
+CURVES = {
+    "baseline": (5.0, 4.0, 3.0),
+    "main": (4.0, 3.0, 2.0),
+    "uniform": (6.0, 4.0, 3.0),
+    "reference_without_floor": (5.0, 4.0, 3.0),
+}
 
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    made = made_up.make(tmp_path, reweighting={"seeds": 2})
+    monkeypatch.setattr(scoring, "score", made_up_losses)
+    return finished(tmp_path)
+
+
+def finished(folder, **sections):
+    """After two rounds of two proxies, and every run that is compared."""
+    made = made_up.make(folder, reweighting={"seeds": 2}, **sections)
     made_up.write_weights(made, ANSWER, rounds=2)
-    for item in planned_runs.comparisons(made):
-        for seed, run in item.runs.items():
-            history = [
-                {"step": step} | {f"held_out_nats/{name}": value + 0.1 * (seed - 7) for name in "abc"}
-                for step, value in zip((10, 20, 30), CURVES[item.name], strict=True)
-            ]
-            made_up.finish(run.folder, history=history, train_seconds=float(seed))
     for number in (1, 2):
-        made_up.finish(made.directory.round(number, "reference"), history=history_of("baseline"), train_seconds=4.0)
+        made_up.finish(made.directory.round(number, "reference"), train_seconds=4.0)
         for folder in planned_runs.proxy_folders(made, number).values():
             made_up.finish(folder, history=proxy_log(number), num_parameters=500, train_seconds=2.5)
-    monkeypatch.setattr(scoring, "score", made_up_losses)
+    for item in planned_runs.comparisons(made):
+        for seed, run in item.runs.items():
+            history = [held_out_log(item.name, seed, step=step) for step in (10, 20, 30)]
+            made_up.finish(run.folder, history=history, train_seconds=4.0 if item.name == "baseline" else float(seed))
     return made
 
 
-def history_of(run):
-    return [{"step": s, **{f"held_out_nats/{n}": v for n in "abc"}} for s, v in zip((10, 20, 30), CURVES[run])]  # noqa: B905
+def held_out_log(run, seed, *, step):
+    """The reference-weighted mean is that of `CURVES`, the uniform mean is larger, in main by twice as much."""
+    mean, spread = CURVES[run][step // 10 - 1] + 0.1 * (seed - 7), 0.2 if run == "main" else 0.1
+    return {
+        "step": step,
+        "held_out_nats/a": mean - spread,
+        "held_out_nats/b": mean + spread,
+        "held_out_nats/c": mean + 3 * spread,
+    }
 
 
 def proxy_log(number):
@@ -58,16 +73,12 @@ def proxy_log(number):
 
 def made_up_losses(experiment, run, held_out):
     """Two documents for a, two for b, one for c, as in the store; the losses per token are those of `NATS`."""
-    name = next(n for n in NATS if run.folder in [r.folder for r in find(experiment, n).runs.values()])
+    name = "baseline" if run.folder.parts[-2] in ("01", "natural") else run.folder.parts[-2].replace("doremi", "main")
     of_domains = NATS[name][run.seed - 7]
     return {
         domain: DocumentLosses(np.array([1.0, 3.0]) * value, np.array([1, 3]))
         for domain, value in zip("abc", of_domains, strict=True)
     }
-
-
-def find(experiment, name):
-    return next(item for item in planned_runs.comparisons(experiment) if item.name == name)
 
 
 @pytest.fixture
@@ -76,7 +87,8 @@ def found(experiment):
 
 
 def test_summaries_are_means_over_seeds(found):
-    for run, seeds in NATS.items():
+    for run in found["runs"]:
+        seeds = NATS[run]
         assert found["uniform_mean_nats"][run] == pytest.approx(np.mean(seeds))
         assert found["reference_mean_nats"][run] == pytest.approx(np.mean(np.array(seeds) @ [0.6, 0.3, 0.1]))
         assert found["worst_nats"][run] == pytest.approx(np.mean(np.max(seeds, axis=1)))
@@ -138,8 +150,8 @@ def test_only_the_answer_pays_for_the_search(found, experiment):
     main, uniform, against_uniform = (one["speed_up"] for one in found["comparisons"])
     assert main["flops_to_match"]["value"] == pytest.approx(20 * per_step)
     assert main["factor_with_search"]["value"] == pytest.approx(30 * per_step / (20 * per_step + search))
-    assert (uniform["num_reached"], uniform["factor_with_search"]["value"]) == (0, None)
-    assert against_uniform["factor_with_search"]["value"] == pytest.approx(30 * per_step / (10 * per_step + search))
+    assert (uniform["factor"]["value"], uniform["factor_with_search"]["value"]) == (1.0, 1.0)  # for nothing
+    assert against_uniform["factor_with_search"]["value"] == main["factor_with_search"]["value"]
     assert found["cost"]["main"] == 6 * PARAMETERS * TOKENS
     assert found["cost"]["total"] == pytest.approx(search + 6 * PARAMETERS * TOKENS)
 
@@ -176,6 +188,25 @@ def test_starvation_is_told_by_the_seed_of_the_reference(found, experiment, monk
     results.collect_results(experiment, planned_runs.comparisons(experiment))
     assert list(seen["reference_nats"].values()) == pytest.approx(NATS["baseline"][0])
     assert list(seen["uniform_nats"].values()) == pytest.approx(NATS["uniform"][0])
+
+
+def test_the_alarm_of_starvation_joins_those_of_the_search(experiment, monkeypatch):
+    alarm = results.diagnostics.Alarm("starvation", "c", "more of it")
+    monkeypatch.setattr(results.diagnostics, "check_starvation", lambda *weights, **nats: [alarm])
+    assert results.collect_results(experiment, planned_runs.comparisons(experiment))["alarms"] == [alarm._asdict()]
+
+
+def test_the_control_explains_a_share_of_the_gain(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "score", made_up_losses)
+    gains = {  # of the baseline over the control and over main, in the uniform mean
+        run: [np.mean(before) - np.mean(after) for before, after in zip(NATS["baseline"], NATS[run], strict=True)]
+        for run in ("reference_without_floor", "main")
+    }
+    monkeypatch.setitem(NATS, "main", tuple([value - 5 for value in seed] for seed in NATS["main"]))
+    experiment = finished(tmp_path, weights={"baselines": ["reference_without_floor"]})
+    control = results.collect_results(experiment, planned_runs.comparisons(experiment))["control"]
+    share = np.mean(gains["reference_without_floor"]) / (np.mean(gains["main"]) + 5)
+    assert control["uniform_mean"]["share"]["value"] == pytest.approx(share)
 
 
 def test_it_is_json(found):
@@ -240,10 +271,11 @@ def test_the_hardest_objective_asks_no_reference(tmp_path):
 def test_curves_are_means_over_seeds(found):
     curve = found["curves"]["main"]
     assert curve["steps"] == [10, 20, 30]
-    assert curve["nats"]["b"] == pytest.approx([4.1, 3.1, 2.1])
+    assert curve["nats"]["b"] == pytest.approx([4.3, 3.3, 2.3])
     for key in ("uniform_mean_nats", "reference_mean_nats", "worst_nats"):
-        assert curve[key] == pytest.approx([4.1, 3.1, 2.1])
-        assert curve["by_seed"]["9"][key] == pytest.approx([4.2, 3.2, 2.2])
+        more = {"uniform_mean_nats": 0.2, "reference_mean_nats": 0.0, "worst_nats": 0.6}[key]
+        assert curve[key] == pytest.approx([4.1 + more, 3.1 + more, 2.1 + more])
+        assert curve["by_seed"]["9"][key] == pytest.approx([4.2 + more, 3.2 + more, 2.2 + more])
 
 
 def test_a_learning_curve_has_the_summaries_of_each_point(tmp_path):
@@ -272,3 +304,18 @@ def test_a_long_trajectory_is_thinned_and_keeps_its_last_step(num_logged, stride
     assert set(np.diff(found["steps"])) == {10 * stride}
     last = (found["dro_weights"]["a"][-1], found["average_weights"]["a"][-1], found["excess_losses"]["a"][-1])
     assert last == (num_logged, 2 * num_logged, 3 * num_logged)
+
+
+def test_the_largest_change_may_be_a_loss_of_weight():
+    search = {"rounds": {"status": "done", "changes": []}, "spread": None}
+    found = results._convergence(search, {"a": 0.3, "b": 0.5, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.1})
+    assert found["max_change"] == pytest.approx(0.3)
+
+
+def test_the_same_loss_is_neither_better_nor_worse(experiment, monkeypatch):
+    same = tuple(
+        [*main[:1], *before[1:2], *main[2:]] for main, before in zip(NATS["main"], NATS["baseline"], strict=True)
+    )
+    monkeypatch.setitem(NATS, "main", same)
+    found = results.collect_results(experiment, planned_runs.comparisons(experiment))
+    assert (found["num_better"], found["num_worse"]) == (1, 1)  # a and c

@@ -72,6 +72,11 @@ def test_another_text_or_window_is_scored_anew(tmp_path, num_scored, changes):
     assert found["c"].nats.sum() == 2 * found["c"].num_tokens.sum()
 
 
+def test_windows_are_as_long_as_those_of_the_main_model(tmp_path):
+    held_out = scoring.held_out_set(made_up.make(tmp_path, training=MAIN))
+    assert max(len(window.inputs) for windows in held_out.windows for window in windows) > 8
+
+
 def test_another_model_is_scored_anew(tmp_path, num_scored):
     before = made_up.make(tmp_path)
     score(before, run_of(before))
@@ -111,6 +116,20 @@ def test_a_model_that_is_not_trained_is_named(tmp_path, num_scored):
     run = planned_runs.reference_run(experiment, 1, experiment.reference_weights)
     with pytest.raises(InputError, match=r"reference is not trained yet .*rounds/01/reference.*`doremi run` trains"):
         score(experiment, run)
+
+
+def test_the_cap_is_that_of_the_end(tmp_path):
+    held_out = scoring.held_out_set(made_up.make(tmp_path, evaluation=CAPS | {"max_tokens_per_domain": 4}))
+    assert held_out.num_tokens.tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize(("num_bytes", "expected"), [(0, float("nan")), (600, 600)])
+def test_the_store_knows_the_bytes_of_all_held_out_text(tmp_path, monkeypatch, num_bytes, expected):
+    monkeypatch.setattr(made_up.Store, "num_bytes", lambda self, name, split: num_bytes)
+    whole = scoring.held_out_set(made_up.make(tmp_path))
+    np.testing.assert_allclose(whole.bytes_per_token, expected / whole.num_tokens)
+    capped = scoring.held_out_set(made_up.make(tmp_path, evaluation=CAPS))
+    assert np.isnan(capped.bytes_per_token).all() == (num_bytes == 0)
 
 
 def test_bits_per_byte_are_of_the_text_that_is_scored(tmp_path):

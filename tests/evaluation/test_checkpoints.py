@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +155,41 @@ def test_the_command_prints_and_writes_the_same_numbers(store, same_tokenizer, o
     mean = sum(first["domains"][name]["nats"] * tokens[name] for name in tokens) / sum(tokens.values())
     assert first["reference_mean_nats"] == pytest.approx(mean)
     assert f"reference-weighted mean {mean:.3f}" in " ".join(stdout.split())
+
+
+def test_the_flags_reach_the_evaluation(store, same_tokenizer, tmp_path):
+    flags = [
+        "--max-tokens",
+        "9",
+        "--sequence-length",
+        "16",
+        "--weights",
+        "uniform",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
+    assert cli.main(["perplexity", same_tokenizer, "--corpus", str(store.path), *flags]) == 0
+    (found,) = files.read_json(tmp_path / "out.json")["models"]
+    assert found["sequence_length"] == 16
+    assert {domain["num_tokens"] for domain in found["domains"].values()} == {9}
+    assert found["reference_mean_nats"] == pytest.approx(found["uniform_mean_nats"])
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(512, 512), (4096, 1024), (None, 1024)])
+def test_windows_are_as_long_as_the_model_takes_and_at_most_1024(longest, expected):
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=longest))
+    assert checkpoints._length(model, "m", None) == expected
+    assert checkpoints._length(model, "m", 300) == 300
+
+
+def test_a_document_begins_after_bos_where_there_is_one(other_tokenizer, tmp_path):
+    tokenizer = tokenizers.load(other_tokenizer)
+    assert checkpoints._prefix_token(other_tokenizer, tokenizer) == tokenizer.entry.eos_token_id
+    tokenizer.save(tmp_path)
+    config = files.read_json(tmp_path / "tokenizer_config.json")
+    files.write_json(tmp_path / "tokenizer_config.json", config | {"bos_token": "a"})
+    (expected,) = tokenizer.encode(["a"]).flat.tolist()
+    assert checkpoints._prefix_token(str(tmp_path), tokenizer) == expected != tokenizer.entry.eos_token_id
 
 
 def test_what_cannot_be_evaluated_is_named(store, same_tokenizer, tmp_path):

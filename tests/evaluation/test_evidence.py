@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def test_each_seed_races_against_its_own_baseline():
     assert saved["factor"]["value"] == pytest.approx(1.5)
     assert saved["flops_to_match"]["value"] == pytest.approx(2000.0)
     assert saved["factor_with_search"]["value"] == pytest.approx(3000 / (2000 + 1000))
+
+
+def test_the_target_is_the_end_of_the_baseline_of_the_same_seed():
+    curves = {seed: SummaryCurve((100, 200, 300), (4.0, 1.0, end)) for seed, end in ((0, 2.0), (1, 2.5), (2, 3.0))}
+    before = replace(BASELINE, curves=curves, steps=600)  # its best loss is not its last
+    found = compare(RUNS | {"baseline": before}, tuned="main", baseline="baseline", reference_weights=REFERENCE)
+    factors = [600 / 200, 600 / 150, 600 / 100]  # main is at 3.0, 2.0, 1.5
+    assert found["speed_up"]["factor"]["value"] == pytest.approx(stats.gmean(factors))
 
 
 def test_the_control_explains_its_share_of_the_gain():

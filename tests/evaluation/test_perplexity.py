@@ -83,6 +83,21 @@ def test_agrees_with_a_direct_computation_for_any_batch_size(batch_size):
     assert model.training
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_losses_of_documents_are_sums_over_their_tokens(batch_size):
+    model = tiny_model(dtype=torch.float32)
+    documents = {"x": random_documents([1, 20, 7]), "y": random_documents([13], seed=1)}
+    held_out = perplexity.collect(
+        HeldOutStore(documents), ["x", "y"], sequence_length=LENGTH, max_tokens_per_domain=None
+    )
+    found = perplexity.document_losses(model, held_out, batch_size=batch_size)
+    for name, places in zip("xy", held_out.documents, strict=True):
+        chosen = [documents[name][place] for place in places]
+        assert found[name].num_tokens.tolist() == [len(document) for document in chosen]
+        expected = [direct_nats(model, [document]) * len(document) for document in chosen]
+        np.testing.assert_allclose(found[name].nats, expected, atol=1e-5)
+
+
 def test_the_cap_is_the_same_for_all_domains_and_cuts_the_last_document():
     documents = {"x": random_documents([10] * 9), "y": random_documents([4])}
     held_out = perplexity.collect(HeldOutStore(documents), ["x", "y"], sequence_length=6, max_tokens_per_domain=25)
@@ -120,3 +135,5 @@ def test_a_diverged_model_is_named():
     )
     with pytest.raises(RunFailedError, match="held-out loss of domain 'odd' is nan"):
         perplexity.nats_per_token(model, held_out, batch_size=4)
+    with pytest.raises(RunFailedError, match="held-out loss of domain 'odd' is nan"):
+        perplexity.document_losses(model, held_out, batch_size=4)
