@@ -232,6 +232,16 @@ def test_the_search_is_all_rounds_and_seeds(experiment):
     assert costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}}).keys() == {"proxy"}
 
 
+def test_the_search_has_the_flops_of_every_reference(experiment):
+    """Also of the one that is the baseline: without it there are no weights."""
+    search = {"rounds": {"weights": [ANSWER, ANSWER]}}
+    found = costs.search_flops(experiment, search)
+    assert found == {
+        "reference": 2 * 6 * PARAMETERS * TOKENS,
+        "proxy": costs.search_costs(experiment, search)["proxy"]["flops"],
+    }
+
+
 def finished_search(folder, **sections):
     experiment = made_up.make(folder, **sections)
     for model in ("reference", "proxy"):

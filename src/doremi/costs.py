@@ -21,11 +21,7 @@ def training_flops(marker: Mapping[str, Any]) -> float:
 
 
 def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
-    """What finding the weights took, over all rounds and seeds; without a reference that is the baseline's run too.
-
-    FLOPs of the proxy include the reference's forward passes, also those that the cache of its losses saved. Not
-    counted is the proxy's second forward pass where `weights_update: exact` meets several micro-batches, since their
-    number depends on the processes that trained it.
+    """What finding the weights took, beside the runs that are compared: without a reference that is the baseline's run.
 
     Args:
         experiment: with finished searches.
@@ -35,11 +31,33 @@ def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str,
         By stage (``reference``, ``proxy``): ``train_seconds``, ``num_tokens`` and ``flops`` of all its runs, and
         ``num_parameters`` of one.
     """
-    numbers = range(1, len(search["rounds"]["weights"]) + 1)
-    proxies = [folder for number in numbers for folder in planned_runs.proxy_folders(experiment, number).values()]
-    references = [experiment.directory.round(number, "reference") for number in numbers]
-    if planned_runs.trains_alike(experiment.recipe, "reference", "main"):
-        references = references[1:]
+    shared = planned_runs.trains_alike(experiment.recipe, "reference", "main")
+    return _costs(experiment, _references(experiment, search)[1 if shared else 0 :], search)
+
+
+def search_flops(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, float]:
+    """FLOPs of finding the weights by stage, every reference included: without it there are none.
+
+    Those of the proxy include the reference's forward passes, also those that the cache of its losses saved. Not
+    counted is the proxy's second forward pass where `weights_update: exact` meets several micro-batches, since their
+    number depends on the processes that trained it.
+    """
+    costs = _costs(experiment, _references(experiment, search), search)
+    return {stage: cost["flops"] for stage, cost in costs.items()}
+
+
+def _references(experiment: Experiment, search: Mapping[str, Any]) -> list[Path]:
+    return [experiment.directory.round(number, "reference") for number in _rounds(search)]
+
+
+def _rounds(search: Mapping[str, Any]) -> range:
+    return range(1, len(search["rounds"]["weights"]) + 1)
+
+
+def _costs(experiment: Experiment, references: Sequence[Path], search: Mapping[str, Any]) -> dict[str, Any]:
+    proxies = [
+        folder for number in _rounds(search) for folder in planned_runs.proxy_folders(experiment, number).values()
+    ]
     scoring = _num_scoring_parameters(experiment)
     costs = {"reference": _cost(references), "proxy": _cost(proxies, forward_parameters=scoring)}
     return {name: cost for name, cost in costs.items() if cost is not None}

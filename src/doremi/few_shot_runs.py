@@ -57,6 +57,7 @@ def summarise(asked: Mapping[str, Mapping[int, Results]]) -> dict[str, Any]:
             "higher_is_better": result.higher_is_better,
             "num_documents": result.num_documents,
             "num_fewshot": result.num_fewshot,
+            "num_truncated": result.num_truncated,  # prompts are the same for all models
             "version": result.version,
             "runs": {run: _over_seeds([results[task] for results in by_seed.values()], by_seed)
                      for run, by_seed in asked.items()},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from doremi import __version__, baselines, few_shot_runs, files, planned_runs, runs, scoring
-from doremi.costs import search_costs, training_flops
+from doremi.costs import search_costs, search_flops, training_flops
 from doremi.evaluation import comparison, perplexity
 from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
 from doremi.evaluation.paired_documents import DocumentLosses
@@ -54,9 +54,8 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     floor = baselines.floor_domains(reference, doremi_weights)
     search = files.read_json(experiment.directory.weights)["provenance"]
     last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
-    costs = search_costs(experiment, search)
-    search_flops = {name: found["flops"] for name, found in costs.items()}
-    compared = _comparisons(evidence, reference, search_flops=math.fsum(search_flops.values()))
+    flops = search_flops(experiment, search)
+    compared = _comparisons(evidence, reference, flops_of_search=math.fsum(flops.values()))
     main = next(found for found in compared if (found["tuned"], found["baseline"]) == (MAIN, BASELINE))
     described = {item.name: _describe(experiment, item, nats[item.name], reference) for item in comparisons}
     return {
@@ -76,8 +75,8 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "trajectory": trajectory(runs.load_history(last_proxy), names),
         "convergence": _convergence(search, doremi_weights, reference),
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
-        "costs": costs,
-        "cost": asdict(cost(search_flops, main=described[MAIN]["flops"])),
+        "costs": search_costs(experiment, search),
+        "cost": asdict(cost(flops, main=described[MAIN]["flops"])),
         "tasks": few_shot_runs.ask_all(experiment, comparisons),
         "provenance": _provenance(experiment),
     }
@@ -97,7 +96,7 @@ def _evidence(
 
 
 def _comparisons(
-    evidence: Mapping[str, Evidence], reference: Mapping[str, float], *, search_flops: float
+    evidence: Mapping[str, Evidence], reference: Mapping[str, float], *, flops_of_search: float
 ) -> list[dict[str, Any]]:
     """The pairs of runs; only DoReMi's weights cost a search."""
     return [
@@ -106,7 +105,7 @@ def _comparisons(
             tuned=tuned,
             baseline=baseline,
             reference_weights=reference,
-            search_flops=search_flops if tuned == MAIN else 0.0,
+            search_flops=flops_of_search if tuned == MAIN else 0.0,
         )
         for tuned, baseline in planned_runs.pairs(evidence)
     ]

@@ -299,11 +299,13 @@ def test_rounds_and_facts(page, results):
 def test_tasks_have_a_section_only_where_there_are_any(tmp_path, page, results):
     assert page.tables_of("tasks") == []
     content = results | {"tasks": make_tasks(RUNS)}
+    content["tasks"]["tasks"]["lambada"]["num_truncated"] = 12
     found = parse_page(write_report(write_run(tmp_path, content)).read_text())
     rows = found.table("tasks")[1:]
     for row, (name, task) in zip(rows, content["tasks"]["tasks"].items(), strict=False):
         values = [f"{task['runs'][run]['value']:.3f}" for run in RUNS]
-        assert row == [name, "acc", "400", "1", *values]
+        cut = "; 12 prompts cut" if name == "lambada" else ""
+        assert row == [name, f"acc{cut}", "400", "1", *values]
     assert rows[-1] == ["average", "", "–", "–", *(f"{content['tasks']['average'][run]['value']:.3f}" for run in RUNS)]
     row = next(row for row in found.table("task-differences") if row[0] == "lambada")
     judged = content["tasks"]["comparisons"][0]["tasks"]["lambada"]

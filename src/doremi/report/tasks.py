@@ -35,6 +35,7 @@ class Task(Part):
     metric: str
     num_documents: int
     num_fewshot: int
+    num_truncated: int = 0  # prompts that were too long for the models and lost their beginning
     higher_is_better: bool = True
     runs: dict[str, RunScore]
 
@@ -119,12 +120,18 @@ def _task_row(name: str, task: Task, run_names: Sequence[str]) -> TaskRow:
     scores = [task.runs.get(run) for run in run_names]
     return TaskRow(
         name=visible(name),
-        metric=visible(task.metric) + ("" if task.higher_is_better else " (lower is better)"),
+        metric=_metric(task),
         num_documents=task.num_documents,
         num_fewshot=task.num_fewshot,
         scores=tuple(score.value if score else None for score in scores),
         standard_errors=tuple(_standard_error(score) if score else None for score in scores),
     )
+
+
+def _metric(task: Task) -> str:
+    direction = "" if task.higher_is_better else " (lower is better)"
+    cut = f"; {task.num_truncated:,} prompts cut" if task.num_truncated else ""
+    return visible(task.metric) + direction + cut
 
 
 def _standard_error(score: RunScore) -> float | None:
