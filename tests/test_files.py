@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,23 @@ def test_a_file_is_replaced_not_rewritten(tmp_path):
         files.write_text(tmp_path / "x", "new, and longer")
         assert reader.read() == "old"
     assert (tmp_path / "x").read_text() == "new, and longer"
+
+
+def test_a_place_that_cannot_be_written_is_the_users_to_change(tmp_path):
+    (tmp_path / "file").touch()
+    for path in ("file/x.json", "file/deeper/x.json"):
+        with pytest.raises(InputError, match=r"file.*: cannot be written: .* choose another place"):
+            files.write_json(tmp_path / path, {})
+    with pytest.raises(InputError, match=r"file: cannot be written: File exists"):
+        files.make_folder(tmp_path / "file")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file"]
+
+
+def test_a_full_disk_is_not_the_place(tmp_path):
+    """It goes on once there is room: exit code 1, see `doremi.cli`."""
+    with pytest.raises(OSError, match="No space left") as caught, files.refusal_reported(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not isinstance(caught.value, InputError)
 
 
 def test_nan_is_not_json(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -37,17 +38,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return options.action(options) or 0
+        code = options.action(options) or 0
+        sys.stdout.flush()  # while a reader that has gone can still be noticed
+        return code
     except InputError as error:
         return launch.fail(2, str(error))
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
     except OSError as error:
-        if not files.is_full_disk(error):
-            raise
-        return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
+        return _refused_by_system(error)
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
+
+
+def _refused_by_system(error: OSError) -> int:
+    """The exit code where the machine is at fault; what may be a bug of ours is raised again."""
+    if files.is_full_disk(error):
+        return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
+    if isinstance(error, PermissionError):
+        return launch.fail(2, f"{error.filename}: permission denied")
+    if isinstance(error, BrokenPipeError) and _reader_has_gone():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return 1
+    raise error
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads standard output any more, as after ``| head``."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told without being asked for
+    return bool(watched.poll(0))
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -24,9 +24,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success fsync it and rename it over ``path``.
 
     A crash at any point leaves the old file or the new one, never a half-written one.
+
+    Raises:
+        InputError: nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with refusal_reported(path):
+        beside.touch()
     try:
         yield beside
         fsync(beside)
@@ -34,6 +39,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        InputError: it cannot be made: no permission, a file in the way, a file system that is only read.
+    """
+    with refusal_reported(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def refusal_reported(path: Path) -> Iterator[None]:
+    """Turn what the system has against writing at ``path`` into an error of the user; a full disk is left as it is."""
+    try:
+        yield
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        reason = f"{error.strerror} ({error.filename})"
+        raise InputError(f"{path}: cannot be written: {reason}; choose another place, or make it writable") from error
 
 
 def is_full_disk(error: OSError) -> bool:

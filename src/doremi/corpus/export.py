@@ -46,17 +46,15 @@ def to_datasets(
         sequence_length: tokens in a chunk.
 
     Raises:
-        InputError: there is something in ``folder``, or the disk is full.
+        InputError: there is something in ``folder``, it cannot be written, or the disk is full.
     """
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder}: exists already; export into a folder that does not, or delete it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        full_disk_reported(folder),
-        _quiet_datasets(),
-        tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent) as beside,
-    ):
+    files.make_folder(folder.parent)
+    with files.refusal_reported(folder):
+        place_beside = tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent)
+    with full_disk_reported(folder), _quiet_datasets(), place_beside as beside:
         whole = Path(beside, "whole")
         places = [(name, split) for split in SPLIT_FOLDERS for name in store.names]
         for name, split in tqdm(places, desc="export", unit=" domains", leave=False, disable=None):

@@ -39,9 +39,9 @@ def locked(folder: Path) -> Iterator[FolderLock]:
     """Hold the lock of ``folder`` alone; the folder is made if need be.
 
     Raises:
-        InputError: another process holds it; the message says which one, on which host.
+        InputError: another process holds it; the message says which one, on which host. Or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     with _held(folder, fcntl.LOCK_EX) as file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on host {socket.gethostname()}")
@@ -87,7 +87,9 @@ def die_with_parent(parent: int) -> None:
 
 @contextmanager
 def _held(folder: Path, kind: int) -> Iterator[IO[str]]:
-    with (folder / NAME).open("a+") as file:
+    with files.refusal_reported(folder):
+        file = (folder / NAME).open("a+")
+    with file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
