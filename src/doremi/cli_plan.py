@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from doremi.planning import Plan
     from doremi.planning.pace import Pace
     from doremi.recipe import Recipe
+
+DEFAULT_MFU = 0.4  # share of the peak that a plan assumes
 
 
 def add_plan(verbs: argparse._SubParsersAction) -> None:
@@ -33,7 +36,7 @@ def add_plan(verbs: argparse._SubParsersAction) -> None:
     pace = plan.add_mutually_exclusive_group()
     pace.add_argument("--device", metavar="NAME", help="accelerator to plan for, such as h100-sxm or a100-80gb")
     pace.add_argument("--measure", action="store_true", help="time a few real steps of each model on this machine")
-    plan.add_argument("--mfu", type=float, default=0.4, metavar="F", help="share of --device's peak (default: 0.4)")
+    plan.add_argument("--mfu", type=float, metavar="F", help=f"share of --device's peak (default: {DEFAULT_MFU})")
     plan.add_argument("--price", type=float, metavar="USD", help="of one accelerator for an hour")
     plan.add_argument("--json", action="store_true", help="print JSON instead of tables")
     plan.set_defaults(action=_plan)
@@ -58,8 +61,10 @@ def _check_flags(options: argparse.Namespace) -> None:
         raise InputError(f"--devices {options.devices}: at least 1")
     if options.price is not None and not (options.device or options.measure):
         raise InputError("--price: for how many hours? Give --device NAME too, or --measure")
-    if options.price is not None and not options.price > 0:
-        raise InputError(f"--price {options.price:g}: it must be above 0")
+    if options.price is not None and not 0 < options.price < math.inf:
+        raise InputError(f"--price {options.price:g}: it must be above 0, and finite")
+    if options.mfu is not None and options.device is None:
+        raise InputError("--mfu: of which peak? Give --device NAME too; --measure needs no assumption")
 
 
 def _pace(options: argparse.Namespace, recipe: Recipe, plan: Plan) -> Pace | None:
@@ -68,8 +73,9 @@ def _pace(options: argparse.Namespace, recipe: Recipe, plan: Plan) -> Pace | Non
 
     if options.device is not None:
         device = devices.find(options.device)
+        mfu = DEFAULT_MFU if options.mfu is None else options.mfu
         plan.doubts.extend(doubts.memory(plan.memories, device_gb=device.memory_gb, device=options.device))
-        return AssumedPace(options.device, device, options.mfu, options.devices)
+        return AssumedPace(options.device, device, mfu, options.devices)
     if options.measure:
         from doremi.planning import measurement
 

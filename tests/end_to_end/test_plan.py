@@ -167,8 +167,12 @@ def test_measured_on_this_machine(capsys, finished):
         (["--device", "cpu"], "--device cpu: not known; there are h100-sxm"),
         (["--price", "2"], "--price: for how many hours"),
         (["--price", "0", "--device", "h200"], "--price 0: it must be above 0"),
+        (["--price", "inf", "--device", "h200"], "--price inf: it must be above 0, and finite"),
+        (["--mfu", "0", "--device", "h200"], "--mfu 0: it must be above 0"),
+        (["--mfu", "0.3"], "--mfu: of which peak? Give --device NAME"),
         (["--devices", "0"], "--devices 0: at least 1"),
-        (["--devices", "5"], "training.global_batch_size is 6, not a multiple of the 5 processes"),
+        (["--devices", "5"], "training.global_batch_size is 6, not a multiple of the 5 processes; use 5 or 10"),
+        (["--devices", "8"], "not a multiple of the 8 processes; use 8\n"),
         (["--mfu", "40", "--device", "h200"], "--mfu 40: it must be above 0 and at most 1"),
     ],
 )

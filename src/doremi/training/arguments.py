@@ -141,9 +141,10 @@ def split_batch(config: TrainingConfig, *, world_size: int) -> tuple[int, int]:
     """
     rows, remainder = divmod(config.global_batch_size, world_size)
     if remainder:
+        below = rows * world_size
         raise InputError(
             f"training.global_batch_size is {config.global_batch_size}, not a multiple of the {world_size} processes; "
-            f"use {world_size * max(rows, 1)} or {world_size * (rows + 1)}"
+            f"use {f'{below} or ' if below else ''}{below + world_size}"
         )
     micro = config.micro_batch_size or max(n for n in range(1, min(rows, MAX_MICRO_BATCH_SIZE) + 1) if rows % n == 0)
     if rows % micro:
