@@ -33,6 +33,15 @@ def test_show_takes_a_run_directory_or_its_corpus(run_directory, capsys):
     assert "sequences of 8, pack" in table
 
 
+def test_weights_by_rule_take_either_too(run_directory, capsys):
+    printed = []
+    for folder in (run_directory, run_directory / "corpus"):
+        assert main(["weights", "baseline", "natural", "--corpus", str(folder)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "a " in printed[0]
+
+
 def test_show_json(run_directory, capsys):
     assert main(["corpus", "show", str(run_directory), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from doremi import baselines, console, files, published
+from doremi.cli_corpus import corpus_folder
 from doremi.cli_export import add_export
 from doremi.errors import InputError
 from doremi.report.escaping import visible
@@ -63,7 +64,9 @@ def _add_baseline(kinds: argparse._SubParsersAction) -> None:
         description=f"Prints the weights that a rule gives for a prepared corpus. Rules: {rules}.",
     )
     baseline.add_argument("rule", metavar="NAME", help="such as natural, natural(padded), temperature(2), unimax(4)")
-    baseline.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of the prepared corpus")
+    baseline.add_argument(
+        "--corpus", type=Path, required=True, metavar="DIR", help="a prepared corpus, or a run directory"
+    )
     baseline.add_argument(
         "--sequence-length",
         type=_positive_int,
@@ -111,7 +114,7 @@ def _baseline(options: argparse.Namespace) -> None:
 
     if options.rule.startswith("unimax") and options.tokens is None:
         raise InputError("unimax depends on how much will be trained on: give --tokens, such as --tokens 2e9")
-    store = TokenStore.open(options.corpus)
+    store = TokenStore.open(corpus_folder(options.corpus))
     setting = weight_specs.Setting(
         store=store,
         sequence_length=options.sequence_length,

@@ -115,6 +115,9 @@ def test_an_unknown_run_lists_those_that_exist(tmp_path, capsys, recipe):
 def test_evaluating_what_is_not_trained_yet(tmp_path, capsys, recipe):
     out = tmp_path / "out"
     assert run(capsys, "prepare", recipe, "--out", out)[0] == 0
+    code, stderr = run(capsys, "evaluate", recipe, "--out", out)
+    assert code == 2
+    assert "weights.json: not there yet; run `doremi train --run proxy` first" in stderr
     DomainWeights({"prose": 1, "code": 1, "junk": 1}).to_json(out / "weights.json")
     code, stderr = run(capsys, "evaluate", recipe, "--out", out)
     assert code == 2
