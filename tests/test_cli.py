@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -42,7 +43,8 @@ def test_a_reader_that_has_gone(tmp_path, num_domains):
     """``doremi weights show FILE | head -0``."""
     DomainWeights({f"{'n' * 90}{number}": 1 for number in range(num_domains)}).to_json(tmp_path / "many.json")
     command = [sys.executable, "-m", "doremi", "weights", "show", str(tmp_path / "many.json")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
