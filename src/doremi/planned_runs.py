@@ -122,10 +122,10 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
     for spec in experiment.recipe.weights.baselines:
         candidate = experiment.resolve(spec, answer=answer)
-        if not _is_same(candidate, experiment.reference_weights):
+        if not train_the_same(candidate, experiment.reference_weights):
             label = weight_specs.label(spec)
             new = _comparison(experiment, label, label, candidate)
-            same = next((item for item in found if _is_same(item.sampling_weights, candidate)), new)
+            same = next((item for item in found if train_the_same(item.sampling_weights, candidate)), new)
             found.append(replace(new, runs=same.runs))
     return found
 
@@ -142,15 +142,15 @@ def same_as_reference(experiment: Experiment, compared: Sequence[Comparison]) ->
     return [label for label in map(weight_specs.label, experiment.recipe.weights.baselines) if label not in names]
 
 
+def train_the_same(one: DomainWeights, other: DomainWeights) -> bool:
+    """But for rounding: rules that agree get there by different sums, and their models would be the same."""
+    return one.keys() == other.keys() and all(abs(one[name] - other[name]) < ROUNDING for name in one)
+
+
 def trains_alike(recipe: Recipe, first: RunName, second: RunName) -> bool:
     """Whether two models of the recipe have the same size and settings: one run then serves for both."""
     same_model = getattr(recipe.models, first) == getattr(recipe.models, second)
     return same_model and recipe.training.for_run(first) == recipe.training.for_run(second)
-
-
-def _is_same(one: DomainWeights, other: DomainWeights) -> bool:
-    """But for rounding: rules that agree get there by different sums, and their models would be the same."""
-    return one.keys() == other.keys() and all(abs(one[name] - other[name]) < ROUNDING for name in one)
 
 
 def _baseline(experiment: Experiment) -> Comparison:

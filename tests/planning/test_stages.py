@@ -52,6 +52,8 @@ def test_what_is_trained_once_is_counted_once():
         make(weights={"reference": "uniform", "baselines": ["uniform", "unimax", "temperature(2)"]}), store=Store()
     )
     assert set(same) == {"reference", "proxy", "baseline", "main", "temperature(2)"}  # unimax is uniform here
+    natural = planned(make(weights={"baselines": ["temperature(1)"]}), store=Store())
+    assert "temperature(1)" not in natural  # natural by another sum: equal but for rounding
     answer = DomainWeights({"small": 0.5, "large": 0.5})
     assert "uniform" not in planned(make(weights={"baselines": ["uniform"]}), store=Store(), answer=answer)
     assert "reference" not in planned(make(models={"reference": {"path": "m", "init": "trained"}}))

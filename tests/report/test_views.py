@@ -54,6 +54,9 @@ def test_costs_of_the_search_come_first_and_count(results):
     seconds = [results["runs"][run]["train_seconds"] for run in ("baseline", "main", "uniform")]
     assert views.total_seconds(rows) == pytest.approx(100 + sum(seconds))
     assert views.total_seconds([]) is None
+    shared = results["runs"] | {"unimax": results["runs"]["uniform"]}
+    rows = views.cost_rows(parse(results | {"costs": {}, "runs": shared}))
+    assert views.total_seconds(rows) == pytest.approx(sum(seconds))  # the same models, trained once
 
 
 def test_domains_that_main_reads_more_than_four_times():

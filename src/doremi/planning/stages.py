@@ -9,7 +9,7 @@ from pathlib import Path
 from doremi import weight_specs
 from doremi.corpus import TokenStore
 from doremi.experiment import weights_setting
-from doremi.planned_runs import trains_alike
+from doremi.planned_runs import train_the_same, trains_alike
 from doremi.planning.model_size import ModelSize
 from doremi.planning.rows import expected_distinct, expected_rows
 from doremi.recipe import Recipe, RunName
@@ -104,7 +104,8 @@ def _comparisons(inputs: Inputs) -> Iterator[Stage]:
     taken = [reference, inputs.answer]
     for spec in recipe.weights.baselines:
         weights = inputs.resolve(spec)
-        if spec == recipe.weights.reference or (weights is not None and weights in taken):
+        known = weights is not None and any(other and train_the_same(weights, other) for other in taken)
+        if spec == recipe.weights.reference or known:
             continue
         taken.append(weights)
         yield _stage(inputs, weight_specs.label(spec), "main", weights, num_models=seeds)

@@ -177,8 +177,9 @@ def cost_rows(results: Results) -> list[CostRow]:
 
 
 def total_seconds(rows: list[CostRow]) -> float | None:
-    """Training time of all ``rows`` together; None when it is known of none."""
-    known = [row.cost.train_seconds for row in rows if row.cost.train_seconds is not None]
+    """Training time of all ``rows`` together, of runs that share their models once; None when it is known of none."""
+    by_models = {row.folder or row.name: row.cost.train_seconds for row in rows}
+    known = [seconds for seconds in by_models.values() if seconds is not None]
     return sum(known) if known else None
 
 
