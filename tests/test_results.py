@@ -16,7 +16,8 @@ from tests import made_up
 from tests.made_up import PARAMETERS
 
 ANSWER = {"a": 0.595, "b": 0.4, "c": 0.005}  # c is at the floor
-TOKENS = 30 * 6 * 8  # of a run
+LENGTH = 8
+TOKENS = 30 * 6 * LENGTH  # of a run
 # nats per token of a, b, c with the seeds 7, 8, 9; the worst domain of the baseline is not the same in every seed
 NATS = {
     "baseline": ([3.0, 2.0, 5.0], [3.1, 2.0, 3.0], [3.2, 2.3, 4.3]),
@@ -144,19 +145,30 @@ def test_the_headline_is_main_minus_baseline(found):
     assert pairs == [("main", "baseline"), ("uniform", "baseline"), ("main", "uniform")]
 
 
+def flops(experiment, model, *, tokens=TOKENS):
+    """Training FLOPs, as the planner counts them."""
+    size = model_size.measure(experiment.recipe, model, vocab_size=experiment.store.vocab_size)
+    return size.training_flops(LENGTH) * tokens / LENGTH
+
+
+def scoring_flops(experiment, *, tokens=TOKENS):
+    """A third of training: the reference's forward passes."""
+    return flops(experiment, "reference", tokens=tokens) / 3
+
+
 def test_only_the_answer_pays_for_the_search(found, experiment):
     search = found["cost"]["search"]["reference"] + found["cost"]["search"]["proxy"]
-    per_step = 6 * PARAMETERS * TOKENS / 30
+    per_step = flops(experiment, "main") / 30
     main, uniform, against_uniform = (one["speed_up"] for one in found["comparisons"])
     assert main["flops_to_match"]["value"] == pytest.approx(20 * per_step)
     assert main["factor_with_search"]["value"] == pytest.approx(30 * per_step / (20 * per_step + search))
     assert (uniform["factor"]["value"], uniform["factor_with_search"]["value"]) == (1.0, 1.0)  # for nothing
     assert against_uniform["factor_with_search"]["value"] == main["factor_with_search"]["value"]
-    assert found["cost"]["main"] == 6 * PARAMETERS * TOKENS
-    assert found["cost"]["total"] == pytest.approx(search + 6 * PARAMETERS * TOKENS)
+    assert found["cost"]["main"] == flops(experiment, "main")
+    assert found["cost"]["total"] == pytest.approx(search + flops(experiment, "main"))
 
 
-def test_runs_are_described(found):
+def test_runs_are_described(found, experiment):
     baseline = found["runs"]["baseline"]
     assert (baseline["weights"], baseline["seed"], baseline["seeds"]) == ("natural", 7, [7, 8, 9])
     assert baseline["folder"] == baseline["by_seed"]["7"]["folder"] == "rounds/01/reference"
@@ -165,7 +177,7 @@ def test_runs_are_described(found):
     assert main["train_seconds"] == 7 + 8 + 9
     assert main["by_seed"]["8"]["train_seconds"] == 8
     assert (main["steps"], main["num_parameters"], main["num_tokens"]) == (30, PARAMETERS, TOKENS)
-    assert main["flops"] == 6 * PARAMETERS * TOKENS
+    assert main["flops"] == flops(experiment, "main")
     assert main["domain_weights"] == pytest.approx(ANSWER)
 
 
@@ -218,16 +230,18 @@ def test_it_is_json(found):
 def test_the_search_is_all_rounds_and_seeds(experiment):
     search = {"rounds": {"weights": [ANSWER, ANSWER]}}
     found = costs.search_costs(experiment, search)
-    scoring_parameters = model_size.measure(experiment.recipe, "reference", vocab_size=experiment.store.vocab_size)
     assert found["proxy"] == {
         "train_seconds": 4 * 2.5,
         "num_parameters": 500,
         "num_tokens": 4 * TOKENS,
-        "flops": 4 * TOKENS * (6 * 500 + 2 * scoring_parameters.num_parameters),
+        "flops": pytest.approx(
+            flops(experiment, "proxy", tokens=4 * TOKENS) + scoring_flops(experiment, tokens=4 * TOKENS)
+        ),
     }
     # the first round's reference is the baseline
     assert found["reference"] == {
-        "train_seconds": 4.0, "num_parameters": PARAMETERS, "num_tokens": TOKENS, "flops": 6 * PARAMETERS * TOKENS
+        "train_seconds": 4.0, "num_parameters": PARAMETERS, "num_tokens": TOKENS,
+        "flops": flops(experiment, "reference"),
     }  # fmt: skip
     assert costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}}).keys() == {"proxy"}
 
@@ -237,7 +251,7 @@ def test_the_search_has_the_flops_of_every_reference(experiment):
     search = {"rounds": {"weights": [ANSWER, ANSWER]}}
     found = costs.search_flops(experiment, search)
     assert found == {
-        "reference": 2 * 6 * PARAMETERS * TOKENS,
+        "reference": 2 * flops(experiment, "reference"),
         "proxy": costs.search_costs(experiment, search)["proxy"]["flops"],
     }
 
@@ -251,8 +265,10 @@ def finished_search(folder, **sections):
 
 def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
     small = {"reference": {"preset": "tiny", "overrides": {"hidden_size": 16}}}
-    _, found = finished_search(tmp_path, models=small)
-    assert found["reference"]["flops"] == 6 * PARAMETERS * TOKENS
+    experiment, found = finished_search(tmp_path, models=small)
+    assert found["reference"]["flops"] == flops(experiment, "reference") < flops(experiment, "proxy")
+    expected = flops(experiment, "proxy") + scoring_flops(experiment)
+    assert found["proxy"]["flops"] == pytest.approx(expected)
 
 
 def test_a_trained_reference_costs_its_forward_passes(tmp_path):
@@ -270,12 +286,13 @@ def test_a_trained_reference_costs_its_forward_passes(tmp_path):
     made_up.finish(experiment.directory.round(1, "proxy"))
     found = costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}})
     assert found.keys() == {"proxy"}
-    assert found["proxy"]["flops"] == TOKENS * (6 * PARAMETERS + 2 * config.num_parameters)
+    expected = flops(experiment, "proxy") + config.forward_flops(LENGTH) * TOKENS / LENGTH
+    assert found["proxy"]["flops"] == pytest.approx(expected)
 
 
 def test_the_hardest_objective_asks_no_reference(tmp_path):
-    _, found = finished_search(tmp_path, reweighting={"objective": "hardest"})
-    assert found["proxy"]["flops"] == 6 * PARAMETERS * TOKENS
+    experiment, found = finished_search(tmp_path, reweighting={"objective": "hardest"})
+    assert found["proxy"]["flops"] == flops(experiment, "proxy")
 
 
 def test_curves_are_means_over_seeds(found):

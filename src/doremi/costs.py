@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from doremi import files, planned_runs
 from doremi.planning import model_size
+from doremi.planning.model_size import ModelSize
+from doremi.recipe import RunName
 
 if TYPE_CHECKING:
     from doremi.experiment import Experiment
 
-TRAINING_FLOPS, FORWARD_FLOPS = 6, 2  # per parameter and token (Kaplan et al. 2020)
 
-
-def training_flops(marker: Mapping[str, Any]) -> float:
-    """FLOPs of one finished run."""
-    return float(TRAINING_FLOPS * marker["num_parameters"] * marker["num_tokens"])
+def training_flops(experiment: Experiment, model: RunName, *, num_tokens: int) -> float:
+    """FLOPs of training one of the recipe's models on that many tokens, as the planner counts them."""
+    size, length = _size(experiment, model)
+    return size.training_flops(length) * num_tokens / length
 
 
 def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,27 +59,34 @@ def _costs(experiment: Experiment, references: Sequence[Path], search: Mapping[s
     proxies = [
         folder for number in _rounds(search) for folder in planned_runs.proxy_folders(experiment, number).values()
     ]
-    scoring = _num_scoring_parameters(experiment)
-    costs = {"reference": _cost(references), "proxy": _cost(proxies, forward_parameters=scoring)}
+    costs = {"reference": _cost(experiment, "reference", references), "proxy": _cost(experiment, "proxy", proxies)}
     return {name: cost for name, cost in costs.items() if cost is not None}
 
 
-def _num_scoring_parameters(experiment: Experiment) -> int:
-    """Of the model whose forward pass every step of the proxy needs: the reference, trained here or before."""
-    recipe = experiment.recipe
-    if recipe.reweighting.objective == "hardest":  # the proxy's own loss
-        return 0
-    return model_size.measure(recipe, "reference", vocab_size=experiment.store.vocab_size).num_parameters
-
-
-def _cost(folders: Sequence[Path], *, forward_parameters: int = 0) -> dict[str, Any] | None:
+def _cost(experiment: Experiment, model: RunName, folders: Sequence[Path]) -> dict[str, Any] | None:
     markers = [marker for folder in folders if (marker := files.read_marker(folder)) is not None]
     if not markers:
         return None
     num_tokens = sum(marker["num_tokens"] for marker in markers)
+    scoring = _scoring_flops(experiment, num_tokens=num_tokens) if model == "proxy" else 0.0
     return {
         "train_seconds": round(sum(marker["train_seconds"] for marker in markers), 3),
         "num_parameters": markers[0]["num_parameters"],
         "num_tokens": num_tokens,
-        "flops": sum(map(training_flops, markers)) + FORWARD_FLOPS * forward_parameters * num_tokens,
+        "flops": training_flops(experiment, model, num_tokens=num_tokens) + scoring,
     }
+
+
+def _scoring_flops(experiment: Experiment, *, num_tokens: int) -> float:
+    """Of the forward pass of the reference, trained here or before, that every step of the proxy needs."""
+    if experiment.recipe.reweighting.objective == "hardest":  # the proxy's own loss
+        return 0.0
+    size, _ = _size(experiment, "reference")
+    length = experiment.recipe.training.for_run("proxy").sequence_length
+    return size.forward_flops(length) * num_tokens / length
+
+
+def _size(experiment: Experiment, model: RunName) -> tuple[ModelSize, int]:
+    """Of a model, and the length of the rows that it is trained on."""
+    size = model_size.measure(experiment.recipe, model, vocab_size=experiment.store.vocab_size)
+    return size, experiment.recipe.training.for_run(model).sequence_length

@@ -48,7 +48,9 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     run_curves = {
         item.name: {seed: learning_curve(run, reference) for seed, run in item.runs.items()} for item in comparisons
     }
-    evidence = {item.name: _evidence(item, losses[item.name], run_curves[item.name]) for item in comparisons}
+    evidence = {
+        item.name: _evidence(experiment, item, losses[item.name], run_curves[item.name]) for item in comparisons
+    }
     nats = {run: found.nats for run, found in evidence.items()}
     doremi_weights = DomainWeights.from_json(experiment.directory.weights)
     floor = baselines.floor_domains(reference, doremi_weights)
@@ -83,7 +85,10 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
 
 
 def _evidence(
-    item: Comparison, losses: Mapping[int, Mapping[str, DocumentLosses]], by_seed: Mapping[int, Curve]
+    experiment: Experiment,
+    item: Comparison,
+    losses: Mapping[int, Mapping[str, DocumentLosses]],
+    by_seed: Mapping[int, Curve],
 ) -> Evidence:
     marker = _marker(next(iter(item.runs.values())))
     key = f"{SPEED_UP_SUMMARY}_nats"
@@ -91,7 +96,7 @@ def _evidence(
         losses=losses,
         curves={seed: SummaryCurve(curve["steps"], curve[key]) for seed, curve in by_seed.items()},
         steps=marker["steps"],
-        flops_per_step=training_flops(marker) / marker["steps"],
+        flops_per_step=training_flops(experiment, "main", num_tokens=marker["num_tokens"]) / marker["steps"],
     )
 
 
@@ -217,7 +222,7 @@ def _describe(
         "steps": marker["steps"],
         "num_parameters": marker["num_parameters"],
         "num_tokens": marker["num_tokens"],
-        "flops": training_flops(marker),
+        "flops": training_flops(experiment, "main", num_tokens=marker["num_tokens"]),
         "train_seconds": round(sum(found["train_seconds"] for found in by_seed.values()), 3),
         "epochs": marker["epochs"],
         "folder": by_seed[str(first.seed)]["folder"],

@@ -127,15 +127,17 @@ def test_losses_of_documents_are_kept_and_add_up(finished):
     assert sums["num_tokens"].to_dict() == held_out
 
 
-def test_the_search_and_the_main_run_are_counted(finished):
+def test_the_search_and_the_main_run_are_counted_as_they_were_planned(finished):
     out, _, results, _ = finished
-    marker = files.read_marker(out / "rounds/01/proxy")
-    flops = marker["num_parameters"] * marker["num_tokens"]
-    assert results["cost"]["search"] == {"reference": 6 * flops, "proxy": (6 + 2) * flops}
+    flags = [part for setting in ("weights.seeds=3", BASELINES) for part in ("--set", setting)]
+    code, stdout, stderr = doremi("plan", out.parent / "tiny.yaml", "--out", out, "--json", *flags)
+    assert code == 0, stderr
+    planned = {stage["name"]: stage for stage in json.loads(stdout)["stages"]}
+    cost, main = results["cost"], results["runs"]["main"]
+    assert cost["main"] == main["flops"] == pytest.approx(planned["main"]["flops"] / 3)
+    assert cost["search"] == pytest.approx({stage: planned[stage]["flops"] for stage in ("reference", "proxy")})
+    assert cost["search_over_main"] == pytest.approx(1 + 4 / 3)  # models of one size: a third for the forward passes
     assert results["costs"].keys() == {"proxy"}  # the reference is a run that is compared, and listed there
-    main = results["runs"]["main"]
-    assert results["cost"]["main"] == main["flops"] == 6 * main["num_parameters"] * main["num_tokens"]
-    assert results["cost"]["search_over_main"] == pytest.approx((6 + 8) / 6)
 
 
 def test_few_shot_tasks_of_every_model_and_checkpoint(finished, with_tasks):
