@@ -15,6 +15,19 @@ def environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
+def put_commands_on_path(folder, monkeypatch, scripts):
+    """Stand-ins for a cluster's commands by name; returns the folder that they keep their state in, $SLURM_STUB."""
+    commands, state = folder / "slurm-commands", folder / "slurm-state"
+    for each in (commands, state):
+        each.mkdir()
+    for name, script in scripts.items():
+        (commands / name).write_text(script)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STUB", str(state))
+    return state
+
+
 @contextmanager
 def files_of_at_most(num_bytes):
     """A limit of the kernel on the size of files that this process writes: the same class of failure as a full disk."""

@@ -139,7 +139,7 @@ def _domains(
             "reference_weight": experiment.reference_weights[name],
             "doremi_weight": doremi_weights[name],
             "nats": {run: values[name] for run, values in means.items()},
-            "bits_per_byte": {run: _finite(values[index]) for run, values in bits.items()},
+            "bits_per_byte": {run: perplexity.finite(values[index]) for run, values in bits.items()},
         }
         for index, name in enumerate(experiment.names)
     }
@@ -261,7 +261,3 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "recipe_digest": experiment.recipe.digest,
         "command": shlex.join(["doremi", *sys.argv[1:]]),
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

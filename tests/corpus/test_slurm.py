@@ -13,6 +13,7 @@ from doremi.corpus import TokenStore, prepare
 from doremi.corpus.job import Job, begin
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
+from tests.processes import put_commands_on_path
 
 pytest.importorskip("datatrove")
 
@@ -39,15 +40,8 @@ SCONTROL = "#!/bin/sh\necho node1\n"
 @pytest.fixture
 def cluster(tmp_path, monkeypatch) -> Path:
     """A folder with the scripts that were submitted; sbatch, squeue, srun and scontrol are on the PATH."""
-    commands, state = tmp_path / "slurm-commands", tmp_path / "slurm-state"
-    for folder in (commands, state):
-        folder.mkdir()
-    for name, script in (("sbatch", SBATCH), ("squeue", SQUEUE), ("srun", SRUN), ("scontrol", SCONTROL)):
-        (commands / name).write_text(script)
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_STUB", str(state))
-    return state
+    scripts = {"sbatch": SBATCH, "squeue": SQUEUE, "srun": SRUN, "scontrol": SCONTROL}
+    return put_commands_on_path(tmp_path, monkeypatch, scripts)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from doremi.evaluation.evidence import Evidence, SummaryCurve, compare, explaine
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.speed_up import cost
 from doremi.evaluation.task_results import TaskResult
+from doremi.planned_runs import pairs
 
 WORDS = (
     "stdlib", "ml-libraries", "cpp-headers", "generated-headers", "docstrings", "unit-tests", "type-stubs",
@@ -279,8 +280,6 @@ def _evidence(by_seed: dict[int, Model], reference: dict[str, float]) -> Evidenc
 def _comparisons(
     evidence: dict[str, Evidence], reference: dict[str, float], *, search_flops: float
 ) -> list[dict[str, Any]]:
-    others = [run for run in evidence if run not in ("baseline", "main")]
-    pairs = [("main", "baseline"), *((run, "baseline") for run in others), *(("main", run) for run in others)]
     return [
         compare(
             evidence,
@@ -289,7 +288,7 @@ def _comparisons(
             reference_weights=reference,
             search_flops=search_flops if tuned == "main" else 0.0,
         )
-        for tuned, baseline in pairs
+        for tuned, baseline in pairs(evidence)
     ]
 
 

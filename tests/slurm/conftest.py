@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import write_corpus, write_recipe
+from tests.processes import put_commands_on_path
 
 COMMANDS = {
     # one argument a line, numbered from 100; quoting mistakes would show
@@ -44,15 +45,7 @@ exit "$status"
 @pytest.fixture
 def cluster(tmp_path, monkeypatch) -> Path:
     """A folder with what was submitted; the commands are on the PATH."""
-    commands, state = tmp_path / "slurm-commands", tmp_path / "slurm-state"
-    for folder in (commands, state):
-        folder.mkdir()
-    for name, script in COMMANDS.items():
-        (commands / name).write_text(script)
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_STUB", str(state))
-    return state
+    return put_commands_on_path(tmp_path, monkeypatch, COMMANDS)
 
 
 @pytest.fixture

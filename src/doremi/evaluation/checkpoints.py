@@ -117,7 +117,7 @@ def evaluate(
         sequence_length=length,
         num_tokens=dict(zip(names, held_out.num_tokens.tolist(), strict=True)),
         nats=nats,
-        bits_per_byte={name: _finite(value) for name, value in zip(names, bits.tolist(), strict=True)},
+        bits_per_byte={name: perplexity.finite(value) for name, value in zip(names, bits.tolist(), strict=True)},
         documents=losses,
     )
 
@@ -143,9 +143,14 @@ def load_model(model: str | Path) -> PreTrainedModel:
         InputError: there is none at the path, or it cannot be loaded.
     """
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        return float32_model(model)
     except (OSError, ValueError) as error:
         raise InputError(f"{model}: not a causal LM that transformers loads: {str(error).splitlines()[0]}") from None
+
+
+def float32_model(model: str | Path) -> PreTrainedModel:
+    """What `load_model` loads; of what cannot be loaded, the errors of transformers."""
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     return loaded.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -189,7 +194,3 @@ def _prefix_token(model: str, tokenizer: tokenizers.CorpusTokenizer) -> int:
     """What stands before a document, as in lm-evaluation-harness: BOS, or EOS where there is none."""
     begin = AutoTokenizer.from_pretrained(model).bos_token_id
     return tokenizer.entry.eos_token_id if begin is None else begin
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

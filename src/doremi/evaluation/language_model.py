@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from doremi.errors import InputError
+from doremi.evaluation.checkpoints import float32_model
 
 
 class LanguageModel(HFLM):
@@ -46,11 +46,10 @@ def load(folder: Path, *, batch_size: int) -> LanguageModel:
         InputError: transformers cannot load it.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = float32_model(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no causal LM with its tokenizer that transformers can load: {error}") from None
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     with quiet():
         return LanguageModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 

@@ -192,6 +192,11 @@ def bits_per_byte(nats: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
     return nats / math.log(2) / held_out.bytes_per_token
 
 
+def finite(value: float) -> float | None:
+    """For JSON, which has no NaN: None where bytes are unknown."""
+    return value if math.isfinite(value) else None
+
+
 def _window_nats(
     model: torch.nn.Module,
     windows: Sequence[Window],
