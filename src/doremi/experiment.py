@@ -7,17 +7,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from doremi import adversary, launch, weight_specs
+from doremi import adversary, launch, preflight, weight_specs
 from doremi.corpus import TokenStore, manifest, prepare
 from doremi.errors import InputError
-from doremi.recipe import Recipe, RunName
+from doremi.recipe import RUNS, Recipe, RunName
 from doremi.reweighting.options import GroupDROOptions
 from doremi.run_directory import RunDirectory
 from doremi.runs import BASELINE, MAIN
 from doremi.weight_specs import Setting, WeightsSpec
 from doremi.weights import DomainWeights
-
-RUNS: tuple[RunName, ...] = ("reference", "proxy", "main")
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,9 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """Claim the run directory and prepare the corpus; the first stage of everything else.
 
     Raises:
-        InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
+        InputError: what `preflight.check` refuses, the directory belongs to another recipe, or the recipe does not fit the corpus.
     """
-    _check_settings(recipe)
+    preflight.check(recipe)
     directory = RunDirectory(out)
     store = _prepare(recipe, directory)
     reference_weights = weight_specs.resolve(recipe.weights.reference, weights_setting(recipe, store), store.names)
@@ -88,18 +86,6 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
 
 
 # ---- checks ----
-
-
-def _check_settings(recipe: Recipe) -> None:
-    """What can be known before the corpus is prepared."""
-    from doremi.training import arguments
-
-    for run in RUNS:
-        arguments.check(recipe.training.for_run(run))
-    if recipe.evaluation.tasks and launch.is_first():
-        from doremi.evaluation import downstream
-
-        downstream.check_tasks(recipe.evaluation.tasks)
 
 
 def _check(experiment: Experiment) -> None:

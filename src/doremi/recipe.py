@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,7 @@ from doremi.errors import InputError, MissingFileError
 from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
 
 RunName = Literal["reference", "proxy", "main"]
+RUNS: tuple[RunName, ...] = get_args(RunName)
 
 
 class Section(BaseModel):

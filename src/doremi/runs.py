@@ -161,12 +161,12 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
 
     if run.reference is None:
         return TokenMean(run.names)
-    from transformers import AutoModelForCausalLM
+    from doremi.training import pretrained
 
     assert run.reweighting is not None
-    reference = AutoModelForCausalLM.from_pretrained(
+    reference = pretrained.load(
         run.reference,
-        attn_implementation=_attention(run, run.reference_attention),
+        attention=_attention(run, run.reference_attention),
         dtype=run.reweighting.reference_dtype,
     )
     return ExcessLoss(

@@ -53,6 +53,20 @@ def label(spec: WeightsSpec) -> str:
     return spec if _rule(spec) else Path(spec).stem
 
 
+def check(spec: WeightsSpec) -> None:
+    """What can be known of weights before there is a corpus.
+
+    Raises:
+        InputError: no such rule, name or file, a wrong argument of a rule, or a file without weights.
+    """
+    if isinstance(spec, dict):
+        DomainWeights(spec, source="weights.reference")
+    elif rule := _rule(spec):
+        _check_argument(*rule)
+    elif spec not in published.names():
+        _read(spec)
+
+
 def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
     """The weights over ``names``, in the corpus' order of domains and without those of weight 0.
 
@@ -70,8 +84,12 @@ def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWe
         return _by_rule(*rule, setting, names)
     if spec in published.names():
         return published.load(spec).weights.restricted_to(names, source=spec)
+    return _read(spec).restricted_to(names, source=spec)
+
+
+def _read(spec: str) -> DomainWeights:
     if Path(spec).is_file():
-        return DomainWeights.from_json(spec).restricted_to(names, source=spec)
+        return DomainWeights.from_json(spec)
     known = ", ".join([*RULES, *published.names()])
     raise MissingFileError(f"weights: {spec!r} is neither a file nor one of {known}")
 
@@ -83,6 +101,7 @@ def _rule(spec: str) -> tuple[str, str | None] | None:
 
 
 def _by_rule(rule: str, argument: str | None, setting: Setting, names: Sequence[str]) -> DomainWeights:
+    _check_argument(rule, argument)
     if rule == "natural":
         return baselines.natural_with_epochs(_sizes(argument or "tokens", setting, names), epochs=setting.epochs)
     tokens = {name: setting.store.num_tokens(name) for name in names}
@@ -91,8 +110,6 @@ def _by_rule(rule: str, argument: str | None, setting: Setting, names: Sequence[
     if rule == "unimax":
         max_epochs = setting.max_epochs if argument is None else _number(rule, argument)
         return baselines.unimax(tokens, budget=setting.num_tokens, max_epochs=max_epochs)
-    if argument is not None:
-        raise InputError(f"weights: {rule} takes no argument, got {argument!r}")
     if rule == "uniform":
         return weights.uniform(names)
     if setting.reference is None or setting.answer is None:
@@ -100,12 +117,19 @@ def _by_rule(rule: str, argument: str | None, setting: Setting, names: Sequence[
     return baselines.reference_without_floor(setting.reference, setting.answer)
 
 
+def _check_argument(rule: str, argument: str | None) -> None:
+    if rule == "natural" and (argument or "tokens") not in ("tokens", "packed", "padded"):
+        raise InputError(f"weights: natural({argument}); it counts tokens, or sequences: packed or padded")
+    if rule == "temperature" or (rule == "unimax" and argument is not None):
+        _number(rule, argument)
+    if rule in ("uniform", WITHOUT_FLOOR) and argument is not None:
+        raise InputError(f"weights: {rule} takes no argument, got {argument!r}")
+
+
 def _sizes(counting: str, setting: Setting, names: Sequence[str]) -> dict[str, float]:
     store, length = setting.store, setting.sequence_length
     if counting == "tokens":
         return {name: store.num_tokens(name) for name in names}
-    if counting not in ("packed", "padded"):
-        raise InputError(f"weights: natural({counting}); it counts tokens, or sequences: packed or padded")
     opened = type(store).open(store.path, packing="pack" if counting == "packed" else "pad")
     sizes: dict[str, float] = {name: opened.num_sequences(name, length) for name in names}
     if not any(sizes.values()):

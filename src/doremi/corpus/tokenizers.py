@@ -103,6 +103,9 @@ def _digest(backend: tokenizers.Tokenizer, eos_token: str) -> str:
     return files.digest_json([parts, eos_token])
 
 
+MIN_VOCAB_SIZE = 257  # of a trained one: the bytes, and the token that ends a document
+
+
 def train(texts: Sequence[str], *, vocab_size: int, encode_with: Backend = "tokenizers") -> CorpusTokenizer:
     """A byte-level BPE of at most ``vocab_size`` tokens, `END_OF_TEXT` among them; the same for the same texts."""
     backend = tokenizers.Tokenizer(models.BPE())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from doremi.corpus import tokenizers
 from doremi.errors import InputError
@@ -19,6 +19,7 @@ from doremi.evaluation.comparison import summarise
 from doremi.evaluation.evidence import nats_per_token
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
+from doremi.training import pretrained
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
@@ -140,18 +141,9 @@ def load_model(model: str | Path) -> PreTrainedModel:
     """A causal LM in float32, on the GPU where there is one.
 
     Raises:
-        InputError: there is none at the path, or it cannot be loaded.
+        InputError: what `pretrained.load` refuses.
     """
-    try:
-        return float32_model(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{model}: not a causal LM that transformers loads: {str(error).splitlines()[0]}") from None
-
-
-def float32_model(model: str | Path) -> PreTrainedModel:
-    """What `load_model` loads; of what cannot be loaded, the errors of transformers."""
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-    return loaded.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return pretrained.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _length(loaded: PreTrainedModel, model: str, asked: int | None) -> int:

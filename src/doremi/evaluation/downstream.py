@@ -58,8 +58,9 @@ def evaluate_tasks(
     return {source.name: result for source, result in found.items() if result is not None}
 
 
-def check_tasks(tasks: Sequence[str]) -> None:
-    """What can be known before models are trained: that lm-eval is there, knows the tasks and has their data.
+def check_tasks(tasks: Sequence[str], *, num_fewshot: int = 1) -> None:
+    """What can be known before models are trained: that lm-eval is there, knows the tasks, has their data and
+    enough examples to show.
 
     Raises:
         MissingFileError: there is no such YAML file.
@@ -70,7 +71,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
         from doremi.evaluation import harness
 
         for source in sources:
-            harness.check(source)
+            harness.check(source, few_shot=FewShot(num_fewshot=num_fewshot))
 
 
 def _keys(model_folder: Path, sources: Sequence[TaskSource], few_shot: FewShot) -> dict[TaskSource, str]:

@@ -67,10 +67,13 @@ def evaluate(model: LM, source: TaskSource, *, few_shot: FewShot) -> TaskResult:
     return _result(source, model, found, metric)
 
 
-def check(source: TaskSource) -> None:
+def check(source: TaskSource, *, few_shot: FewShot) -> None:
     """Load a task without asking it; raises what `evaluate` does of a task."""
     with quiet():
-        _load(source)
+        tasks = _load(source)
+        _common_metric(source, tasks)
+        for name, task in tasks.items():
+            _check(name, task, few_shot)
 
 
 def _load(source: TaskSource) -> dict[str, Task]:
@@ -113,6 +116,14 @@ def _unknown(name: str) -> str:
 
 
 def _prepare(name: str, task: Task, model: LM, few_shot: FewShot) -> None:
+    _check(name, task, few_shot)
+    if isinstance(task, ConfigurableTask):
+        _exclude_asked_document(task)
+        _leave_room_for_prompt(task, model)
+
+
+def _check(name: str, task: Task, few_shot: FewShot) -> None:
+    """Set the shots of a task, and refuse it where it cannot be asked with them."""
     if getattr(task, "UNSAFE_CODE", False):
         raise InputError(f"task {name!r} runs programs that the model writes; leave it out")
     if task.get_config("num_fewshot") != 0:  # 0 is a task's own decision, as lm-eval has it
@@ -120,8 +131,6 @@ def _prepare(name: str, task: Task, model: LM, few_shot: FewShot) -> None:
     task.set_fewshot_seed(few_shot.seed)
     if isinstance(task, ConfigurableTask):
         _check_shots(name, task)
-        _exclude_asked_document(task)
-        _leave_room_for_prompt(task, model)
 
 
 def _check_shots(name: str, task: ConfigurableTask) -> None:

@@ -12,7 +12,8 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
 from doremi.errors import InputError
-from doremi.evaluation.checkpoints import float32_model
+from doremi.evaluation.checkpoints import load_model
+from doremi.training.pretrained import FOREIGN_ERRORS, reason
 
 
 class LanguageModel(HFLM):
@@ -43,13 +44,15 @@ def load(folder: Path, *, batch_size: int) -> LanguageModel:
     """Any causal LM that transformers loads, in float32, with the tokenizer in its folder; on the GPU if there is one.
 
     Raises:
-        InputError: transformers cannot load it.
+        InputError: transformers cannot load it, or a tensor of it is missing or left over.
     """
+    model = load_model(folder)
     try:
-        model = float32_model(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: no causal LM with its tokenizer that transformers can load: {error}") from None
+    except FOREIGN_ERRORS as error:
+        raise InputError(
+            f"{folder}: no causal LM with its tokenizer that transformers can load: {reason(error)}"
+        ) from None
     with quiet():
         return LanguageModel(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ OWNED = {  # TrainingArguments that the recipe sets by other names
     "adam_beta2": "training.adam_beta2",
     "adam_epsilon": "training.adam_epsilon",
     "eval_steps": "training.eval_steps",
+    "save_strategy": "training.save_steps",
     "save_steps": "training.save_steps",
+    "logging_strategy": "training.logging_steps",
     "logging_steps": "training.logging_steps",
     "save_total_limit": "training.save_total_limit",
     "seed": "seed",
@@ -58,9 +61,17 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
             cannot be split evenly over the processes and micro-batches, or the processes are not as they should be:
             one sees several GPUs, fewer have met than were started, FSDP is to shard over a single one.
     """
-    micro_batch_size, accumulation_steps = check(config)
+    check(config)
     check_devices(config)
-    settings: dict[str, Any] = {
+    arguments = TrainingArguments(**settings(config, folder=folder, seed=seed, name=name))
+    distributed.check_all_are_here()
+    return arguments
+
+
+def settings(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> dict[str, Any]:
+    """What `training_arguments` gives to `transformers.TrainingArguments`, by name."""
+    micro_batch_size, accumulation_steps = split_batch(config, world_size=launch.world_size())
+    defaults: dict[str, Any] = {
         "run_name": name,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -69,29 +80,27 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
         "average_tokens_across_devices": False,  # token counts are the objective's
         "remove_unused_columns": False,
     }
-    arguments = TrainingArguments(
-        **settings | _compilable(config.arguments),
-        output_dir=str(folder),
-        max_steps=config.steps,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=accumulation_steps,
-        learning_rate=config.learning_rate,
-        warmup_steps=math.ceil(config.warmup_fraction * config.steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        adam_epsilon=config.adam_epsilon,
-        save_strategy="steps",
-        save_steps=config.save_steps,
-        save_total_limit=config.save_total_limit,
-        logging_strategy="steps",
-        logging_steps=config.logging_steps,
-        seed=seed,
-        data_seed=seed,
-    )
-    distributed.check_all_are_here()
-    return arguments
+    owned = {
+        "output_dir": str(folder),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": micro_batch_size,
+        "gradient_accumulation_steps": accumulation_steps,
+        "learning_rate": config.learning_rate,
+        "warmup_steps": math.ceil(config.warmup_fraction * config.steps),
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "adam_beta1": config.adam_beta1,
+        "adam_beta2": config.adam_beta2,
+        "adam_epsilon": config.adam_epsilon,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": config.save_total_limit,
+        "logging_strategy": "steps",
+        "logging_steps": config.logging_steps,
+        "seed": seed,
+        "data_seed": seed,
+    }
+    return defaults | compilable(config.arguments) | owned
 
 
 def precision(config: TrainingConfig) -> str:
@@ -157,11 +166,17 @@ def split_batch(config: TrainingConfig, *, world_size: int) -> tuple[int, int]:
     return micro, rows // micro
 
 
-def _compilable(arguments: dict[str, Any]) -> dict[str, Any]:
+def known() -> Mapping[str, inspect.Parameter]:
+    """What `transformers.TrainingArguments` takes, by name."""
+    return inspect.signature(TrainingArguments).parameters
+
+
+def compilable(arguments: dict[str, Any], *, warn: bool = True) -> dict[str, Any]:
     """Without ``torch_compile`` where there is no compiler, with a notice: it would fail at the first step."""
     if not arguments.get("torch_compile") or _find_compiler():
         return arguments
-    logger.warning("torch_compile needs a C++ compiler (g++ or clang++, or CXX naming one); going on without it")
+    if warn:
+        logger.warning("torch_compile needs a C++ compiler (g++ or clang++, or CXX naming one); going on without it")
     return {key: value for key, value in arguments.items() if not key.startswith("torch_compile")}
 
 
@@ -171,12 +186,11 @@ def _find_compiler() -> str | None:
 
 
 def _check_passed_through(arguments: dict[str, Any]) -> None:
-    known = inspect.signature(TrainingArguments).parameters
     for key in arguments:
         if key in OWNED:
             raise InputError(f"training.arguments.{key}: set {OWNED[key]} instead")
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
+        if key not in known():
+            close = difflib.get_close_matches(key, known(), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise InputError(f"training.arguments.{key}: transformers.TrainingArguments has no such argument{hint}")
 

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from doremi.errors import InputError
+from doremi.training import pretrained
 from doremi.training.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -48,11 +49,14 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
 
 
 def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str) -> PreTrainedModel:
-    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone."""
+    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone.
+
+    Raises:
+        InputError: what `pretrained.load` refuses.
+    """
     if config.init == "pretrained":
-        return AutoModelForCausalLM.from_pretrained(
-            config.path, config=hf_config, attn_implementation=attention, dtype=torch.float32
-        )
+        assert config.path is not None
+        return pretrained.load(config.path, hf_config=hf_config, attention=attention)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
@@ -70,9 +74,7 @@ def trained_reference(config: ModelConfig, *, tokenizer_digest: str) -> Path:
     folder = Path(config.path)
     if not folder.is_dir():
         _load_config(config)  # explains what is wrong with a path that is no model
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(config.path, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        folder = pretrained.locate(config.path)
     found = tokenizers.load(str(folder)).entry.digest
     if found != tokenizer_digest:
         raise InputError(

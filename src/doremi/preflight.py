@@ -1,0 +1,129 @@
+"""What of a recipe can be known before anything is prepared or trained: hours later is too late for a wrong name.
+
+`check` holds on any machine and is what every verb with a recipe begins with; `check_machine` is for the machine that
+trains, since a corpus is often prepared, and a job script written, where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from doremi import launch, weight_specs
+from doremi.corpus import TokenStore, tokenizers
+from doremi.errors import InputError
+from doremi.recipe import RUNS, ModelConfig, Recipe, RunName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from doremi.corpus.manifest import TokenizerEntry
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse what could be refused on any machine without the corpus; done by the first of several processes.
+
+    Raises:
+        InputError: names the key of the recipe, or the file of a checkpoint.
+    """
+    _check_arguments(recipe)
+    if not launch.is_first():
+        return
+    for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
+        if spec is not None:
+            weight_specs.check(spec)
+    _check_models(recipe)
+    _check_tasks(recipe)
+
+
+def check_machine(recipe: Recipe) -> None:
+    """Refuse what cannot be trained here: trackers and optimizers that are not installed, kernels, devices.
+
+    Raises:
+        InputError: names the key of the recipe.
+    """
+    from doremi.training import argument_checks, arguments, models
+
+    _check_arguments(recipe)
+    for run in RUNS:
+        arguments.check_devices(recipe.training.for_run(run))
+    if not launch.is_first():
+        return
+    for run in RUNS:
+        training = recipe.training.for_run(run)
+        chosen = getattr(recipe.models, run).attn_implementation
+        attention = models.resolve_attention(chosen, precision=arguments.precision(training))
+        argument_checks.check_machine(training, run, _empty(recipe, run, _tokenizer(recipe), attention=attention))
+
+
+def _check_arguments(recipe: Recipe) -> None:
+    from doremi.training import argument_checks, arguments
+
+    for run in RUNS:
+        arguments.check(recipe.training.for_run(run))
+        argument_checks.check_values(recipe.training.for_run(run), run)
+
+
+def _check_tasks(recipe: Recipe) -> None:
+    if recipe.evaluation.tasks:
+        from doremi.evaluation import downstream
+
+        downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
+
+
+def _check_models(recipe: Recipe) -> None:
+    """Every model is built without memory, and the headers of its checkpoint are read."""
+    from doremi.training import models, pretrained
+
+    tokenizer = _tokenizer(recipe)
+    for run in RUNS:
+        config: ModelConfig = getattr(recipe.models, run)
+        if config.init == "trained" and config.overrides:
+            raise InputError(f"models.{run}.overrides: a trained model (init: trained) is used as it is; drop them")
+        empty = _empty(recipe, run, tokenizer, attention=_portable(config.attn_implementation))
+        if config.init != "random":
+            assert config.path is not None
+            pretrained.check(config.path, empty)
+        if config.init == "trained" and tokenizer is not None:
+            models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+
+
+def _portable(attention: str) -> str | None:
+    """None for kernels that are there on some machines only, or are downloaded."""
+    return None if attention == "auto" or "flash" in attention or "/" in attention else attention
+
+
+def _empty(recipe: Recipe, run: RunName, tokenizer: TokenizerEntry | None, *, attention: str | None) -> PreTrainedModel:
+    """A model of the recipe on the meta device."""
+    from doremi.training import models, pretrained
+
+    config: ModelConfig = getattr(recipe.models, run)
+    with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
+        hf_config = models.configure(
+            config,
+            vocab_size=_vocab_size(recipe, config, tokenizer),
+            eos_token_id=tokenizer.eos_token_id if tokenizer else 0,
+            sequence_length=recipe.training.for_run(run).sequence_length,
+        )
+        return pretrained.empty(hf_config, attention=attention)
+
+
+def _vocab_size(recipe: Recipe, config: ModelConfig, tokenizer: TokenizerEntry | None) -> int:
+    """The corpus' vocabulary; where its tokenizer is still to be trained, what it may have at most.
+
+    Of a checkpoint that is to be used with it, no more is asked than the fewest that it can have.
+    """
+    if tokenizer is not None:
+        return tokenizer.vocab_size
+    return recipe.corpus.tokenizer.vocab_size if config.init == "random" else tokenizers.MIN_VOCAB_SIZE
+
+
+def _tokenizer(recipe: Recipe) -> TokenizerEntry | None:
+    """The corpus' tokenizer; None where it is still to be trained, or where the corpus will say what is wrong."""
+    given = recipe.corpus.tokenizer
+    if given.path is not None:
+        return tokenizers.load(given.path, eos_token=given.eos_token).entry
+    with suppress(InputError):
+        if recipe.corpus.store is not None:
+            return tokenizers.load(str(TokenStore.open(recipe.corpus.store).tokenizer_path)).entry
+    return None
