@@ -231,12 +231,12 @@ def _run_stage(options: argparse.Namespace) -> None:
         return  # jobs in a queue do it
     from transformers.utils import logging as transformers_logging
 
-    from doremi import pipeline, preflight
+    from doremi import pipeline
 
     transformers_logging.disable_progress_bar()  # of saving and loading a model; training has its own
     pipeline.set_threads(loaded)
     if options.verb in TRAINING_VERBS:
-        preflight.check_machine(loaded)
+        pipeline.check_devices(loaded)
     options.stage(pipeline.open_experiment(loaded, out), options)
 
 

@@ -17,7 +17,6 @@ from doremi.runs import BASELINE, MAIN
 from doremi.weight_specs import Setting, WeightsSpec
 from doremi.weights import DomainWeights
 
-
 @dataclass(frozen=True)
 class Experiment:
     """A recipe, its run directory, and its corpus once that is prepared."""
@@ -53,9 +52,9 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """Claim the run directory and prepare the corpus; the first stage of everything else.
 
     Raises:
-        InputError: what `preflight.check` refuses, the directory belongs to another recipe, or the recipe does not fit the corpus.
+        InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
     """
-    preflight.check(recipe)
+    _check_settings(recipe)
     directory = RunDirectory(out)
     store = _prepare(recipe, directory)
     reference_weights = weight_specs.resolve(recipe.weights.reference, weights_setting(recipe, store), store.names)
@@ -86,6 +85,19 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
 
 
 # ---- checks ----
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """What can be known before the corpus is prepared."""
+    from doremi.training import arguments
+
+    for run in RUNS:
+        arguments.check(recipe.training.for_run(run))
+    preflight.check(recipe)
+    if recipe.evaluation.tasks and launch.is_first():
+        from doremi.evaluation import downstream
+
+        downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
 
 
 def _check(experiment: Experiment) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from doremi import answer, files, launch, planned_runs, runs
-from doremi.experiment import Experiment, open_experiment
+from doremi import answer, files, launch, planned_runs, preflight, runs
+from doremi.experiment import RUNS, Experiment, open_experiment
 from doremi.mixture.inspect import MixtureForecast, forecast
 from doremi.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate", "forecast_run", "open_experiment", "run_all", "set_threads", "train_one"]
+__all__ = ["check_devices", "evaluate", "forecast_run", "open_experiment", "run_all", "set_threads", "train_one"]
 
 
 def set_threads(recipe: Recipe) -> None:
@@ -21,6 +21,19 @@ def set_threads(recipe: Recipe) -> None:
 
     if recipe.training.num_threads is not None:
         torch.set_num_threads(recipe.training.num_threads)
+
+
+def check_devices(recipe: Recipe) -> None:
+    """What training needs of this machine.
+
+    Raises:
+        InputError: see `arguments.check_devices` and `preflight.check_machine`.
+    """
+    from doremi.training import arguments
+
+    for run in RUNS:
+        arguments.check_devices(recipe.training.for_run(run))
+    preflight.check_machine(recipe)
 
 
 def run_all(experiment: Experiment) -> dict[str, Any] | None:
