@@ -17,6 +17,7 @@ from doremi.runs import BASELINE, MAIN
 from doremi.weight_specs import Setting, WeightsSpec
 from doremi.weights import DomainWeights
 
+
 @dataclass(frozen=True)
 class Experiment:
     """A recipe, its run directory, and its corpus once that is prepared."""
@@ -52,7 +53,8 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """Claim the run directory and prepare the corpus; the first stage of everything else.
 
     Raises:
-        InputError: the directory belongs to another recipe, or the recipe does not fit the corpus.
+        InputError: what `preflight.check` refuses, the directory belongs to another recipe, or the recipe does not fit
+            the corpus.
     """
     _check_settings(recipe)
     directory = RunDirectory(out)
@@ -94,10 +96,26 @@ def _check_settings(recipe: Recipe) -> None:
     for run in RUNS:
         arguments.check(recipe.training.for_run(run))
     preflight.check(recipe)
+    check_models(recipe)
     if recipe.evaluation.tasks and launch.is_first():
         from doremi.evaluation import downstream
 
         downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
+
+
+def check_models(recipe: Recipe) -> None:
+    """Each model can be trained as the recipe asks: a causal LM, with documents apart where they are to be.
+
+    Raises:
+        InputError: one cannot.
+    """
+    from doremi.training import suitability
+
+    for run in RUNS:
+        settings = recipe.training.for_run(run)
+        suitability.check(
+            getattr(recipe.models, run), sequence_length=settings.sequence_length, documents=settings.documents
+        )
 
 
 def _check(experiment: Experiment) -> None:

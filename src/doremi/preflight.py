@@ -15,7 +15,7 @@ from doremi.errors import InputError
 from doremi.recipe import RUNS, ModelConfig, Recipe, RunName
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig
 
     from doremi.corpus.manifest import TokenizerEntry
 
@@ -26,49 +26,39 @@ def check(recipe: Recipe) -> None:
     Raises:
         InputError: names the key of the recipe, or the file of a checkpoint.
     """
-    _check_arguments(recipe)
+    from doremi.training import argument_checks
+
     if not launch.is_first():
         return
+    for run in RUNS:
+        argument_checks.check_values(recipe.training.for_run(run), run)
     for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
         if spec is not None:
             weight_specs.check(spec)
     _check_models(recipe)
-    _check_tasks(recipe)
 
 
 def check_machine(recipe: Recipe) -> None:
-    """Refuse what cannot be trained here: trackers and optimizers that are not installed, kernels, devices.
+    """Refuse what cannot be trained here: optimizers that are not installed, kernels, what the device cannot do.
 
     Raises:
         InputError: names the key of the recipe.
     """
-    from doremi.training import argument_checks, arguments, models
+    from doremi.training import argument_checks, arguments, attention, pretrained
 
-    _check_arguments(recipe)
-    for run in RUNS:
-        arguments.check_devices(recipe.training.for_run(run))
     if not launch.is_first():
         return
+    tokenizer = _tokenizer(recipe)
     for run in RUNS:
-        training = recipe.training.for_run(run)
-        chosen = getattr(recipe.models, run).attn_implementation
-        attention = models.resolve_attention(chosen, precision=arguments.precision(training))
-        argument_checks.check_machine(training, run, _empty(recipe, run, _tokenizer(recipe), attention=attention))
-
-
-def _check_arguments(recipe: Recipe) -> None:
-    from doremi.training import argument_checks, arguments
-
-    for run in RUNS:
-        arguments.check(recipe.training.for_run(run))
-        argument_checks.check_values(recipe.training.for_run(run), run)
-
-
-def _check_tasks(recipe: Recipe) -> None:
-    if recipe.evaluation.tasks:
-        from doremi.evaluation import downstream
-
-        downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
+        training, config = recipe.training.for_run(run), getattr(recipe.models, run)
+        arguments.check(training)
+        argument_checks.check_values(training, run)
+        with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
+            hf_config = _configure(recipe, run, tokenizer)
+            precision = arguments.precision(training)
+            chosen = attention.resolve(config.attn_implementation, precision=precision, hf_config=hf_config)
+            model = pretrained.empty(hf_config, attention=chosen)
+        argument_checks.check_machine(training, run, model)
 
 
 def _check_models(recipe: Recipe) -> None:
@@ -80,32 +70,29 @@ def _check_models(recipe: Recipe) -> None:
         config: ModelConfig = getattr(recipe.models, run)
         if config.init == "trained" and config.overrides:
             raise InputError(f"models.{run}.overrides: a trained model (init: trained) is used as it is; drop them")
-        empty = _empty(recipe, run, tokenizer, attention=_portable(config.attn_implementation))
-        if config.init != "random":
+        with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
+            hf_config = _configure(recipe, run, tokenizer)
+            pretrained.empty(hf_config)
+        if config.init == "pretrained":
             assert config.path is not None
-            pretrained.check(config.path, empty)
-        if config.init == "trained" and tokenizer is not None:
-            models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+            pretrained.check(config.path, hf_config=hf_config, renamed=models.renamed(config, hf_config))
+        if config.init == "trained":
+            assert config.path is not None
+            pretrained.check(config.path)
+            if tokenizer is not None:
+                models.trained_reference(config, tokenizer_digest=tokenizer.digest)
 
 
-def _portable(attention: str) -> str | None:
-    """None for kernels that are there on some machines only, or are downloaded."""
-    return None if attention == "auto" or "flash" in attention or "/" in attention else attention
-
-
-def _empty(recipe: Recipe, run: RunName, tokenizer: TokenizerEntry | None, *, attention: str | None) -> PreTrainedModel:
-    """A model of the recipe on the meta device."""
-    from doremi.training import models, pretrained
+def _configure(recipe: Recipe, run: RunName, tokenizer: TokenizerEntry | None) -> PretrainedConfig:
+    from doremi.training import models
 
     config: ModelConfig = getattr(recipe.models, run)
-    with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
-        hf_config = models.configure(
-            config,
-            vocab_size=_vocab_size(recipe, config, tokenizer),
-            eos_token_id=tokenizer.eos_token_id if tokenizer else 0,
-            sequence_length=recipe.training.for_run(run).sequence_length,
-        )
-        return pretrained.empty(hf_config, attention=attention)
+    return models.configure(
+        config,
+        vocab_size=_vocab_size(recipe, config, tokenizer),
+        eos_token_id=tokenizer.eos_token_id if tokenizer else 0,
+        sequence_length=recipe.training.for_run(run).sequence_length,
+    )
 
 
 def _vocab_size(recipe: Recipe, config: ModelConfig, tokenizer: TokenizerEntry | None) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doremi import published
+from doremi import preflight, published
 from doremi.corpus import TokenStore
 from doremi.errors import InputError
 from doremi.experiment import RUNS
@@ -51,8 +51,9 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
     """Plan a recipe whose run directory is or will be ``out``; writes nothing.
 
     Raises:
-        InputError: a batch that cannot be split over the devices, or what `models.configure` and the tokenizer refuse.
+        InputError: what `preflight.check` refuses, or a batch that cannot be split over the devices.
     """
+    preflight.check(recipe)
     store = prepared_store(recipe, out)
     vocab_size = store.vocab_size if store else _vocab_size(recipe)
     sizes = {run: measure(recipe, run, vocab_size=vocab_size) for run in RUNS}

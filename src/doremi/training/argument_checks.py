@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import typing
 from collections.abc import Iterator
@@ -16,21 +17,12 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_reporting_integration_callbacks
 
 from doremi.errors import InputError
-from doremi.training import arguments, compilation
+from doremi.training import arguments, compilation, passed_through
 from doremi.training.pretrained import FOREIGN_ERRORS, reason
 
 if TYPE_CHECKING:
     from doremi.recipe import RunName, TrainingConfig
 
-# what this trainer cannot do, unless it has one of these values: why, and what to do instead
-UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "eval_strategy": ((None, "no"), "held-out text is scored every training.eval_steps; leave it out"),
-    "eval_on_start": ((None, False), "held-out text is scored every training.eval_steps; leave it out"),
-    "load_best_model_at_end": ((None, False), "every model that is compared is the one of the last step; leave it out"),
-    "auto_find_batch_size": ((None, False), "it would change the global batch; set training.micro_batch_size"),
-    "save_only_model": ((None, False), "such a checkpoint cannot be continued; leave it out"),
-    "parallelism_config": ((None,), "it is a Python object, which a recipe cannot hold; leave it out"),
-}
 OF_THE_MACHINE = (
     "tf32",
     "deepspeed",
@@ -54,8 +46,8 @@ def check_values(config: TrainingConfig, run: RunName) -> None:
     Raises:
         InputError: names the argument.
     """
+    passed_through.check(config.arguments)
     for key, value in config.arguments.items():
-        _check_supported(key, value)
         _check_type(key, value)
     kept = {key: value for key, value in config.arguments.items() if not key.startswith(OF_THE_MACHINE)}
     built = _build(config, run, kept | {"use_cpu": True})
@@ -86,12 +78,6 @@ def check_machine(config: TrainingConfig, run: RunName, model: PreTrainedModel) 
 # ---- on any machine ----
 
 
-def _check_supported(key: str, value: Any) -> None:
-    harmless, why = UNSUPPORTED.get(key, ((value,), ""))
-    if value not in harmless:
-        raise InputError(f"training.arguments.{key} is {value!r}: {why}")
-
-
 def _check_type(key: str, value: Any) -> None:
     """By transformers' annotations, which nothing enforces; the value is not repeated, it may be a token."""
     if key in UNTYPED:
@@ -109,7 +95,7 @@ def _types() -> dict[str, TypeAdapter[Any]]:
     return {
         key: TypeAdapter(hint)
         for key, hint in typing.get_type_hints(TrainingArguments).items()
-        if key in arguments.known() and key not in UNTYPED
+        if key in inspect.signature(TrainingArguments).parameters and key not in UNTYPED
     }
 
 

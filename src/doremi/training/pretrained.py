@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
@@ -28,7 +29,7 @@ MAX_REASON = 200  # characters of somebody else's message
 # what code of others raises over a file or a value that it did not expect
 FOREIGN_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SafetensorError,
-    TypeError, ValueError,
+    StrictDataclassError, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def load(
     hf_config: PretrainedConfig | None = None,
     dtype: torch.dtype | str = torch.float32,
     attention: str | None = None,
+    renamed: dict[str, str] | None = None,
 ) -> PreTrainedModel:
     """A causal LM with all of its weights, in evaluation mode, on the CPU.
 
@@ -58,6 +60,8 @@ def load(
         hf_config: the configuration; default: the one beside the weights.
         dtype: of the parameters, whatever they were saved in.
         attention: implementation; None: transformers' choice.
+        renamed: pattern to replacement, where the model is a part of the one that was saved; what belongs to other
+            parts is then left out.
 
     Raises:
         InputError: there is no such model, no causal LM, no safetensors, a damaged file, or a tensor that is missing,
@@ -76,34 +80,41 @@ def load(
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # they are in `found`
             output_loading_info=True,
+            key_mapping=renamed,
             **settings,
         )
-    _check_all_used(model, found, headers)
+    _check_all_used(model, found, headers, is_part=renamed is not None)
     return loaded
 
 
-def check(model: str | Path, empty: PreTrainedModel) -> None:
+def check(
+    model: str | Path, *, hf_config: PretrainedConfig | None = None, renamed: dict[str, str] | None = None
+) -> None:
     """Refuse what `load` would refuse of a checkpoint, by the headers of its files; no weight is read.
 
     Args:
         model: folder, or hub id.
-        empty: the model that the weights are for, on the meta device.
+        hf_config: as of `load`.
+        renamed: as of `load`.
 
     Raises:
         InputError: as `load`.
     """
     folder = locate(model)
     with explained(model), _no_table():
-        headers = _read_headers(folder, empty.config)
-        _, found = type(empty).from_pretrained(
+        config = hf_config or AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        headers = _read_headers(folder, config)
+        built = empty(config)
+        _, found = type(built).from_pretrained(
             None,
-            config=empty.config,
+            config=built.config,
             state_dict={name: torch.empty(header.shape, device="meta") for name, header in headers.items()},
             device_map={"": "meta"},
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            key_mapping=renamed,
         )
-    _check_all_used(model, found, headers)
+    _check_all_used(model, found, headers, is_part=renamed is not None)
 
 
 def empty(hf_config: PretrainedConfig, *, attention: str | None = None) -> PreTrainedModel:
@@ -150,6 +161,8 @@ def explained(model: str | Path) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """The first line of an error, short and without control characters; its type where it says nothing."""
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        return reason(error.__cause__)  # which says more than that there was one
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = "".join(character if character.isprintable() else "?" for character in lines[0]) if lines else ""
     if "automatic conversion of the weights" in text:
@@ -216,14 +229,16 @@ def _what_is_there(folder: Path) -> str:
 _REMEDY = "copy or download the model again"
 
 
-def _check_all_used(model: str | Path, found: Mapping[str, Any], headers: Mapping[str, _Header]) -> None:
+def _check_all_used(
+    model: str | Path, found: Mapping[str, Any], headers: Mapping[str, _Header], *, is_part: bool
+) -> None:
     """Refuse a model of which a tensor is not what was saved.
 
     Which tied weights and which leftovers of older versions do not count is transformers' knowledge; to that come
     leftovers that are no parameters.
     """
     buffers = tuple(name for name, header in headers.items() if header.is_buffer)
-    unexpected = [name for name in found["unexpected_keys"] if not (buffers and name.endswith(buffers))]
+    unexpected = [name for name in found["unexpected_keys"] if not (is_part or name.endswith(buffers))]
     shapes = [f"{name} {_shape(of)} instead of {_shape(wanted)}" for name, of, wanted in found["mismatched_keys"]]
     problems = [
         _count(names, what)
