@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from doremi import DomainWeights, files, recipe
+from doremi import DomainWeights, files, recipe, runs
+from doremi.errors import InputError
 from doremi.runs import TrainingRun
+from doremi.training.reference_cache import ReferenceCache
 
 CONTENT = recipe.parse({"corpus": {"inputs": [{"path": "x"}]}})
 
@@ -48,3 +50,92 @@ def test_the_name_the_folder_and_the_threads_do_not(run, tmp_path):
     threads = CONTENT.training.model_copy(update={"num_threads": 7})
     other = replace(run, name="main", folder=tmp_path / "elsewhere", training=threads)
     assert other.digest("corpus") == run.digest("corpus")
+
+
+# ---- the key of the cached reference losses ----
+
+
+class Store:
+    """What `runs._reference_cache` reads of a corpus."""
+
+    digest, tokenizer_digest = "corpus", "tokenizer"
+
+    def num_sequences(self, name, sequence_length):
+        return 4
+
+
+def with_cache(run, tmp_path, **changes):
+    training = CONTENT.training.model_copy(update=changes.pop("training", {}))
+    reweighting = CONTENT.reweighting.model_copy(update=changes.pop("reweighting", {}))
+    return replace(run, reference_losses=tmp_path / "losses", training=training, reweighting=reweighting, **changes)
+
+
+def test_reference_losses_are_read_again_by_a_run_that_would_compute_the_same(run, tmp_path):
+    runs._reference_cache(with_cache(run, tmp_path), Store())
+    same = {"steps": 7, "learning_rate": 1.0, "global_batch_size": 99, "arguments": {"optim": "sgd", "bf16": False}}
+    runs._reference_cache(with_cache(run, tmp_path, training=same, seed=5), Store())
+    key = files.read_json(tmp_path / "losses" / "manifest.json")["key"]
+    assert key == {
+        "reference": "first",
+        "corpus": "corpus",
+        "tokenizer": "tokenizer",
+        "documents": "joined",
+        "precision": "float32, float32, auto",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"arguments": {"bf16": True}}}, "key precision 'float32, float32, auto', this run has .* bf16"),
+        ({"training": {"arguments": {"fp16": True}}}, "key precision .* this run has 'float32, fp16, auto'"),
+        ({"reweighting": {"reference_dtype": "bfloat16"}}, "this run has 'bfloat16, float32, auto'"),
+        ({"reference_attention": "eager"}, "this run has 'float32, float32, eager'"),
+        ({"training": {"documents": "separate"}}, "key documents 'joined', this run has 'separate'"),
+        ({"training": {"sequence_length": 64}}, "sequence_length 128, this run has 64"),
+        ({"reweighting": {"reference_cache_dtype": "float16"}}, "dtype 'float32', this run has 'float16'"),
+        ({"names": ("a", "b", "c")}, "rows of domain 'c'"),
+    ],
+)
+def test_reference_losses_that_would_be_other_numbers_are_refused(run, tmp_path, changes, message):
+    runs._reference_cache(with_cache(run, tmp_path), Store())
+    with pytest.raises(InputError, match=message):
+        runs._reference_cache(with_cache(run, tmp_path, **changes), Store())
+
+
+def test_reference_losses_of_another_model_or_corpus_are_refused(run, tmp_path):
+    runs._reference_cache(with_cache(run, tmp_path), Store())
+    for attribute in ("digest", "tokenizer_digest"):
+        other = Store()
+        setattr(other, attribute, "other")
+        with pytest.raises(InputError, match="this run has 'other'"):
+            runs._reference_cache(with_cache(run, tmp_path), other)
+    files.write_marker(run.reference, {"digest": "second"})
+    with pytest.raises(InputError, match="key reference 'first', this run has 'second'"):
+        runs._reference_cache(with_cache(run, tmp_path), Store())
+
+
+def test_no_more_rows_are_expected_on_the_disk_than_the_run_draws(run, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ReferenceCache, "open", lambda folder, **settings: asked.append((folder, settings)))
+    runs._reference_cache(with_cache(run, tmp_path, training={"steps": 7, "global_batch_size": 5}), Store())
+    ((folder, settings),) = asked
+    assert folder == tmp_path / "losses"
+    assert settings["max_new_rows"] == 35
+    assert settings["row_counts"] == {"a": 4, "b": 4}
+
+
+# ---- a model that came trained is known by what is loaded of it ----
+
+
+def test_the_digest_of_a_trained_model_is_that_of_the_files_that_are_loaded(tmp_path):
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "README.md"):
+        (tmp_path / name).write_text("1")
+    before = runs._model_digest(tmp_path)
+    for name in ("pytorch_model.bin", "README.md"):  # a pickle is never read (tests/training/test_pretrained.py)
+        (tmp_path / name).write_text("2")
+    assert runs._model_digest(tmp_path) == before
+    (tmp_path / "model.safetensors").write_text("2")
+    changed = runs._model_digest(tmp_path)
+    (tmp_path / "config.json").write_text("2")
+    assert len({before, changed, runs._model_digest(tmp_path)}) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from doremi.mixture import MixtureSettings
 from doremi.training import objective as objective_module
@@ -95,6 +96,53 @@ def test_delayed_weights_take_no_second_forward_pass(tmp_path, weights_update, n
     assert len(calls) == num_forwards
 
 
+@pytest.mark.parametrize(("weights_update", "measured"), [("exact", 2), ("delayed", 0)])
+def test_what_is_measured_is_what_is_trained_on(tmp_path, weights_update, measured):
+    """The same mode, precision and inputs as the training forward, without a gradient."""
+    trainer = DoReMiTrainer(
+        model := tiny_model(1, torch.float32),
+        objective=ExcessLoss(tiny_model(2, torch.float32), names=STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path, steps=1, micro_batch=4, accumulation=2, bf16=True),
+        mixture=MIXTURE,
+        weights_update=weights_update,
+    )
+    passes = []
+    watched = model.model.layers[0].mlp
+
+    def watch(module, inputs, output):
+        passes.append((module.training, model.training, torch.is_grad_enabled(), output.dtype, output.detach().clone()))
+
+    watched.register_forward_hook(watch)
+    model.eval()  # as a callback may leave it behind
+    trainer.train()
+    modes, outputs = [entry[:4] for entry in passes], [entry[4] for entry in passes]
+    assert modes == measured * [(True, True, False, torch.bfloat16)] + 2 * [(True, True, True, torch.bfloat16)]
+    for index in range(measured):
+        torch.testing.assert_close(outputs[index], outputs[measured + index], rtol=0, atol=0)
+
+
+def test_a_callback_that_evaluates_does_not_change_what_is_measured_next(tmp_path):
+    """The model may be left in evaluation mode between steps; the next step is measured in training mode."""
+    modes = []
+
+    class Leaves(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            model.eval()
+
+    trainer = DoReMiTrainer(
+        model := tiny_model(1),
+        objective=ExcessLoss(tiny_model(2), names=STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path, steps=3, micro_batch=4, accumulation=2),
+        mixture=MIXTURE,
+        callbacks=[Leaves()],
+    )
+    model.model.layers[1].register_forward_hook(lambda module, *_: modes.append(module.training))
+    trainer.train()
+    assert modes == 12 * [True]
+
+
 def test_a_callback_sees_every_update(tmp_path):
     seen = []
     trainer = proxy(
@@ -149,6 +197,25 @@ def test_a_run_with_a_half_filled_cache_is_bit_identical(tmp_path):
     proxy(tmp_path / "cut", dtype=torch.float32, steps=7, cache=open_cache(tmp_path / "two"))
     again = proxy(tmp_path / "again", dtype=torch.float32, cache=open_cache(tmp_path / "two"))
     assert torch.equal(parameters(again.model), parameters(whole.model))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_losses_of_the_reference_are_those_that_are_stored_from_the_first_use(tmp_path, dtype):
+    """Also those of rows that were computed a moment ago, and of rows beside them that were there already."""
+    cache = open_cache(tmp_path, dtype)
+    objective = ExcessLoss(tiny_model(2, torch.float32), names=STORE.names, cache=cache)
+    schedule = MIXTURE.schedule(STORE, STORE.names, weights=dict.fromkeys(STORE.names, 1), global_batch_size=8, seed=3)
+    batch = next(iter(MIXTURE.loader(STORE, schedule, micro_batch_size=8)))
+    ids, rows = batch["domain_ids"].numpy(), batch["rows"].numpy()
+    stored = np.full((1, SEQUENCE_LENGTH - 1), 0.125)  # of the first row, from before: not what the reference gives
+    cache.write(ids[:1], rows[:1], stored)
+    found = objective._reference_nats(batch)
+    assert found.dtype == torch.float32
+    computed = objective_module.token_nats(objective.reference, batch).numpy()
+    expected = np.concatenate([stored, computed[1:]]).astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    np.testing.assert_array_equal(cache.read(ids, rows).nats, expected)
+    assert (expected != computed).any()
 
 
 def test_float16_is_close_and_uses_what_is_stored_from_the_first_step(tmp_path):
