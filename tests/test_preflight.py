@@ -256,12 +256,19 @@ def test_a_model_of_any_size_takes_no_memory(written):
         ("weights.baselines=[uniform(2)]", "uniform takes no argument"),
         ("weights.reference=natural(bytes)", "it counts tokens, or sequences"),
         ("weights.reference={a: -1, b: 1}", "weight of 'a' is -1"),
+        ("seed=4294967296", "seeds up to 4294967296; they must be below 4294967296"),
         ("corpus.tokenizer={path: /nowhere/tokenizer}", "no such tokenizer folder or file"),
     ],
 )
-def test_weights_and_tokenizer(written, setting, message):
+def test_weights_seeds_and_tokenizer(written, setting, message):
     with pytest.raises(InputError, match=re.escape(message)):
         preflight.check(parsed(written, setting))
+
+
+def test_the_last_of_several_seeds_counts(written):
+    preflight.check(parsed(written, "seed=4294967293", "weights.seeds=3"))
+    with pytest.raises(InputError, match="seeds up to 4294967296"):
+        preflight.check(parsed(written, "seed=4294967293", "weights.seeds=2", "reweighting.seeds=4"))
 
 
 def test_a_prior(written):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from doremi.corpus.manifest import TokenizerEntry
 
+MAX_SEEDS = 2**32
+
 
 def check(recipe: Recipe) -> None:
     """Refuse what could be refused on any machine without the corpus; done by the first of several processes.
@@ -30,6 +32,7 @@ def check(recipe: Recipe) -> None:
 
     if not launch.is_first():
         return
+    _check_seeds(recipe)
     for run in RUNS:
         argument_checks.check_values(recipe.training.for_run(run), run)
     for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
@@ -59,6 +62,13 @@ def check_machine(recipe: Recipe) -> None:
             chosen = attention.resolve(config.attn_implementation, precision=precision, hf_config=hf_config)
             model = pretrained.empty(hf_config, attention=chosen)
         argument_checks.check_machine(training, run, model)
+
+
+def _check_seeds(recipe: Recipe) -> None:
+    """Every model has a seed of its own, and NumPy's generator, which transformers seeds too, takes 32 bits."""
+    last = recipe.seed + max(recipe.weights.seeds, recipe.reweighting.seeds) - 1
+    if last >= MAX_SEEDS:
+        raise InputError(f"seed: the models of this recipe have seeds up to {last}; they must be below {MAX_SEEDS}")
 
 
 def _check_models(recipe: Recipe) -> None:

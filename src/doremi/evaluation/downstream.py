@@ -18,7 +18,7 @@ from doremi.evaluation.task_sources import TaskSource, resolve
 logger = logging.getLogger(__name__)
 
 # what from_pretrained reads; training writes other files beside them
-_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors*", "pytorch_model*")
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors*")
 _TOKENIZER_FILES = ("tokenizer*", "*.model", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 
 
