@@ -4,6 +4,9 @@ BENCH_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DEMO_INSTALLED := $(VENV)/demo-installed
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/installed
 
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
@@ -13,12 +16,18 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 T
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The demo installs what it needs and no more; the tools of development go into the same environment when they are asked
+# for. An installation that was broken off leaves no marker: it is done again.
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+$(INSTALLED): $(DEMO_INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
 	touch $@
 
-demo: $(INSTALLED)  ## the whole method on text found in the installation, into runs/demo
+demo: $(DEMO_INSTALLED)  ## the whole method on text found in the installation, into runs/demo
 	$(BIN)/doremi demo --out runs/demo
 
 test: $(INSTALLED)  ## all tests but the soak tests
@@ -28,18 +37,18 @@ test-slow: $(INSTALLED)  ## the soak tests
 	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow
 
 # Peers of the benchmarks, and stacks that exports are loaded with, live in an environment of their own: they must never
-# change what is installed for the tests.
-.venv-bench/installed: benchmarks/peers-loader.txt benchmarks/peers-prepare.txt tests/exporters/stacks.txt constraints.txt
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --constraint constraints.txt torch
-	.venv-bench/bin/pip install --quiet --constraint constraints.txt --no-deps --requirement benchmarks/peers-loader.txt \
+# change what is installed for the tests. What was half made is made anew.
+$(BENCH_INSTALLED): benchmarks/peers-loader.txt benchmarks/peers-prepare.txt tests/exporters/stacks.txt constraints.txt
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --constraint constraints.txt torch
+	$(BENCH_VENV)/bin/pip install --quiet --constraint constraints.txt --no-deps --requirement benchmarks/peers-loader.txt \
 		--requirement benchmarks/peers-prepare.txt --requirement tests/exporters/stacks.txt
 	touch $@
 
-bench: $(INSTALLED) .venv-bench/installed  ## the loader against its peers, about 6 minutes
+bench: $(INSTALLED) $(BENCH_INSTALLED)  ## the loader against its peers, about 6 minutes
 	$(BIN)/python -m benchmarks.loader $(if $(JSON),--json $(JSON))
 
-bench-prepare: $(INSTALLED) .venv-bench/installed  ## preparing a corpus against other ways to do it, about 15 minutes
+bench-prepare: $(INSTALLED) $(BENCH_INSTALLED)  ## preparing a corpus against other ways to do it, about 15 minutes
 	$(BIN)/python -m benchmarks.prepare $(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
 
 bench-train: $(INSTALLED)  ## proxy, plain and bare training steps on the CPU, about 6 minutes
@@ -49,12 +58,12 @@ bench-train: $(INSTALLED)  ## proxy, plain and bare training steps on the CPU, a
 bench-gpu:  ## the same on one GPU, under 8 minutes
 	PYTHONPATH=src $(BENCH_PYTHON) -m benchmarks.train --device cuda --json $(or $(JSON),benchmarks/results/train-gpu.json)
 
-# The page of recipe keys includes what the command prints. Links that lead nowhere are errors.
-stacks: .venv-bench/installed  ## other training stacks, for the tests that load exports with them
+stacks: $(BENCH_INSTALLED)  ## other training stacks, for the tests that load exports with them
 
 build: $(INSTALLED)  ## wheel and source distribution, into dist
 	$(BIN)/python -m build
 
+# The page of recipe keys includes what the command prints. Links that lead nowhere are errors.
 docs: $(INSTALLED)  ## the site, into build/site
 	mkdir -p build
 	$(BIN)/doremi run --help-recipe > build/recipe.txt
@@ -69,5 +78,5 @@ format: $(INSTALLED)  ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .cache build dist
+clean:  ## remove the environments and caches, not the runs
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .ruff_cache .pytest_cache .cache build dist

@@ -28,7 +28,7 @@ def ours(text: Text, out: Path, backend: Backend) -> Streams:
     domains = text.domains(text.domain_counts[-1])
     records = [{"text": f"held out of {name}", "meta": {"pile_set_name": name}} for name in domains]
     held_out.write_text("".join(json.dumps(record) + "\n" for record in records))
-    recipe = config(text, [text.slice(len(domains))], backend=backend)
+    recipe = config(text, backend=backend)
     source = recipe.inputs[0].model_copy(update={"path": str(held_out)})
     store = prepare(recipe.model_copy(update={"held_out_inputs": [source]}), out / backend)
     return {name: store.rows(name, np.array([0]), store.num_tokens(name)).tokens[0] for name in domains}

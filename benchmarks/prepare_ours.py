@@ -1,4 +1,4 @@
-"""Our preparation, and the ceilings: the tokenizers alone on the same batches, with the texts already in memory."""
+"""Our preparation, and the tokenizers alone on the same batches of the same slice, with the texts already in memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from doremi.corpus.inputs import input_files
 from doremi.recipe import CorpusConfig
 
 
-def config(text: Text, paths: list[Path], *, backend: Backend = "auto") -> CorpusConfig:
+def config(text: Text, *, backend: Backend = "auto") -> CorpusConfig:
     """One recipe for all of ours; held-out documents are chosen by hash, as by default."""
-    inputs = [{"path": str(path), "domain_field": DOMAIN_FIELD} for path in paths]
+    source = {"path": str(text.slice(text.domain_counts[-1])), "domain_field": DOMAIN_FIELD}
     return CorpusConfig.model_validate(
-        {"inputs": inputs, "tokenizer": {"path": str(text.tokenizer), "backend": backend}}
+        {"inputs": [source], "tokenizer": {"path": str(text.tokenizer), "backend": backend}}
     )
 
 
 def _doremi(text: Text, out: Path, backend: Backend) -> Callable[[], float]:
     def work() -> float:
-        store = prepare(config(text, text.whole, backend=backend), out)
+        store = prepare(config(text, backend=backend), out)
         return num_bytes(store)
 
     return work
@@ -45,8 +45,8 @@ def doremi_fastokens(text: Text, out: Path) -> Callable[[], float]:
 
 
 def _batches(text: Text) -> tuple[list[list[str]], int]:
-    """The texts of the whole corpus in the batches that the preparation makes, and their bytes."""
-    chunks = [chunk for file in input_files(config(text, text.whole)) for chunk in read(file)]
+    """The texts of the slice in the batches that the preparation makes, and their bytes."""
+    chunks = [chunk for file in input_files(config(text)) for chunk in read(file)]
     batches = [[str(document.content) for document in chunk.documents] for chunk in chunks]
     return batches, sum(document.num_bytes for chunk in chunks for document in chunk.documents)
 

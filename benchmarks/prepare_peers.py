@@ -1,4 +1,4 @@
-"""What people use instead, each on the 10 MB slice, written as its documentation has it.
+"""What people use instead, each on the same slice, written as its documentation has it.
 
 A contestant imports its library and returns the work to be timed, which returns the bytes of text it has dealt with.
 """

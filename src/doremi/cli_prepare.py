@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi.errors import InputError
+from doremi.errors import InputError, install_hint
 
 if TYPE_CHECKING:
     from doremi.corpus.preparation import EncodeAll
@@ -26,7 +26,7 @@ def add_tokenizer_backend(parser: argparse.ArgumentParser) -> None:
         type=_backend_override,
         metavar="|".join(BACKENDS),
         help="library that encodes, short for --set corpus.tokenizer.backend=...; auto takes fastokens where it is "
-        "installed (pip install 'doremi[fast]') and gives the ids of tokenizers. The result does not depend on it",
+        f"installed ({install_hint('fast')}) and gives the ids of tokenizers. The result does not depend on it",
     )
 
 
@@ -40,7 +40,7 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     """``--executor`` and what goes with it: preparing in tasks, on one machine or many."""
     group = parser.add_argument_group(
         "many machines",
-        "The input files are shared out to tasks that datatrove runs (pip install 'doremi[cluster]'); all machines "
+        f"The input files are shared out to tasks that datatrove runs ({install_hint('cluster')}); all machines "
         "need the inputs and the run directory at the same paths. The tokenizer is trained here, once. The result does "
         "not depend on the number of tasks; what was interrupted goes on with the same command.",
     )

@@ -20,6 +20,11 @@ class RunFailedError(RuntimeError):
     """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""
 
 
+def install_hint(extra: str) -> str:
+    """How to install an optional part of this package, for messages. The distribution's name is not the import's."""
+    return f"pip install 'doremi-mixture[{extra}]', in a clone pip install '.[{extra}]'"
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a value that is not one of a few.
 

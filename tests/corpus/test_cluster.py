@@ -287,7 +287,7 @@ def test_without_datatrove(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "datatrove", None)
     for engine in (cluster.LocalTasks, cluster.RayTasks):
-        with pytest.raises(InputError, match=r"datatrove cannot be imported .*pip install 'doremi\[cluster\]'"):
+        with pytest.raises(InputError, match=r"datatrove cannot be imported .*pip install 'doremi-mixture\[cluster\]'"):
             engine(2)
 
 

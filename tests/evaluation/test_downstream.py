@@ -457,5 +457,7 @@ def test_other_user_errors(tmp_path, model_folder, monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(downstream, "version", not_installed)
-    with pytest.raises(InputError, match=re.escape("lm-eval, which is not installed: pip install 'doremi[eval]'")):
+    with pytest.raises(
+        InputError, match=re.escape("lm-eval, which is not installed: pip install 'doremi-mixture[eval]'")
+    ):
         evaluate(tmp_path, model_folder, path)

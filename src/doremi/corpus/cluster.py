@@ -21,7 +21,7 @@ from doremi.corpus.job import Job
 from doremi.corpus.lock import FolderLock
 from doremi.corpus.tasks import EncodeShare, check_encoded
 from doremi.corpus.tokenizers import CorpusTokenizer
-from doremi.errors import InputError
+from doremi.errors import InputError, install_hint
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def import_executor(name: str) -> Any:
     try:
         from datatrove import executor
     except ImportError as error:
-        raise InputError(f"datatrove cannot be imported ({error}); pip install 'doremi[cluster]'") from error
+        raise InputError(f"datatrove cannot be imported ({error}); {install_hint('cluster')}") from error
     return getattr(executor, name)
 
 
@@ -147,7 +147,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError(f"Ray cannot be imported ({error}); pip install 'doremi[cluster]'") from error
+        raise InputError(f"Ray cannot be imported ({error}); {install_hint('cluster')}") from error
     return ray
 
 

@@ -26,6 +26,7 @@ from doremi.corpus.sample_files import (
     read_texts,
     shuffled,
 )
+from doremi.errors import install_hint
 from doremi.files import digest_bytes
 
 # All of these come with doremi: its dependencies and theirs. The first two lists are disjoint, so that no prose of
@@ -46,7 +47,7 @@ STDLIB_LEFT_OUT = frozenset(
     {"distutils", "ensurepip", "idlelib", "lib2to3", "tkinter", "turtledemo", "venv", "pydoc_data", "encodings"}
 )
 
-DEMO_EXTRA = "pip install 'doremi[demo]'"
+DEMO_EXTRA = install_hint("demo")
 NEW_ENVIRONMENT = "install doremi with pip into a fresh virtual environment"
 
 

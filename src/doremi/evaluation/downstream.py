@@ -1,4 +1,4 @@
-"""Few-shot tasks through lm-evaluation-harness, which is optional: ``pip install 'doremi[eval]'``."""
+"""Few-shot tasks through lm-evaluation-harness, which is optional: ``pip install 'doremi-mixture[eval]'``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from doremi import files
-from doremi.errors import InputError, MissingFileError
+from doremi.errors import InputError, MissingFileError, install_hint
 from doremi.evaluation import task_results
 from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_results import TaskResult
@@ -96,4 +96,4 @@ def _version() -> str:
     try:
         return version("lm_eval")
     except PackageNotFoundError:
-        raise InputError("few-shot tasks need lm-eval, which is not installed: pip install 'doremi[eval]'") from None
+        raise InputError(f"few-shot tasks need lm-eval, which is not installed: {install_hint('eval')}") from None
