@@ -23,7 +23,7 @@ from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.progress import TokenProgress
 from doremi.training.schedules import LearningRateSchedule
-from doremi.training.token_loss import token_nats
+from doremi.training.token_loss import token_losses, token_nats
 from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)
@@ -218,8 +218,12 @@ class DoReMiTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first."""
-        nats = token_nats(model, inputs)
+        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first.
+
+        What the model adds to the mean loss of a batch comes on top, outside Eq. 1, at the micro-batch's share of the
+        rows of the step: its coefficient is that of a whole batch, however the batch is split.
+        """
+        nats, auxiliary = token_losses(model, inputs)
         if self._unsummed and not self._is_delayed:
             self._add_sums(nats.detach(), inputs)
         row_nats = nats.sum(dim=1)
@@ -229,7 +233,10 @@ class DoReMiTrainer(Trainer):
         if self._unsummed:
             self._add_sums(nats.detach(), inputs)
         self._count_for_the_log(row_nats.detach(), inputs)
-        return self.args.world_size * (weights * row_nats).sum()
+        loss = (weights * row_nats).sum()
+        if auxiliary is not None:
+            loss = loss + len(row_nats) / self._global_batch_size * auxiliary
+        return self.args.world_size * loss
 
     def _count_for_the_log(self, row_nats: torch.Tensor, batch: Batch) -> None:
         num_domains = len(self.objective.names)
