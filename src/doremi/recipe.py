@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from doremi import files
 from doremi.errors import InputError, MissingFileError
 from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
+from doremi.training.presets import PRESETS
 
 RunName = Literal["reference", "proxy", "main"]
 
@@ -209,10 +210,14 @@ class ModelConfig(Section):
 
 
 def _model_shorthand(value: object) -> object:
-    """``proxy: tiny`` is short for ``proxy: {preset: tiny}``; anything with a slash or a dot is a path."""
-    if isinstance(value, str):
-        return {"path": value} if any(mark in value for mark in "/.\\") else {"preset": value}
-    return value
+    """``proxy: tiny`` is short for ``proxy: {preset: tiny}``; what has a slash or a dot, or is a folder, is a path.
+
+    The name of a preset is that preset, whatever lies beside the recipe.
+    """
+    if not isinstance(value, str):
+        return value
+    is_path = any(mark in value for mark in "/.\\") or (value not in PRESETS and Path(value).is_dir())
+    return {"path": value} if is_path else {"preset": value}
 
 
 Model = Annotated[ModelConfig, BeforeValidator(_model_shorthand)]
