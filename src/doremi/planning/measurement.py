@@ -21,7 +21,7 @@ from doremi.planned_runs import trains_alike
 from doremi.planning.model_size import ModelSize
 from doremi.planning.pace import MeasuredPace
 from doremi.recipe import ModelConfig, Recipe, RunName, TrainingConfig
-from doremi.training import arguments, models
+from doremi.training import arguments, attention, models
 from doremi.training.objective import ExcessLoss, Objective, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 

@@ -43,17 +43,17 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
             short for the sequences.
     """
     whole = load_config(config)
-    text = _text_part(whole)
+    text = text_part(whole)
     _override(config.overrides, whole, text)
     hf_config = _to_build(whole, text)
     attention.check(config.attn_implementation, hf_config)
     if config.init == "random":
-        _fit(text, vocab_size=vocab_size, eos_token_id=eos_token_id, sequence_length=sequence_length)
+        fit(text, vocab_size=vocab_size, eos_token_id=eos_token_id, sequence_length=sequence_length)
         if "pad_token_id" in config.overrides:
             text.pad_token_id = config.overrides["pad_token_id"]
         return hf_config
     _check_pretrained(config, text, vocab_size=vocab_size, sequence_length=sequence_length)
-    return whole
+    return hf_config
 
 
 def load_config(config: ModelConfig) -> PretrainedConfig:
@@ -88,7 +88,8 @@ def parts(config: PretrainedConfig, *, prefix: str = "") -> Iterator[tuple[str, 
             yield from parts(value, prefix=f"{prefix}.{key}".lstrip("."))
 
 
-def _text_part(whole: PretrainedConfig) -> PretrainedConfig:
+def text_part(whole: PretrainedConfig) -> PretrainedConfig:
+    """The configuration of the text model: the whole, or one within it."""
     try:
         return whole.get_text_config()
     except ValueError:  # several: a text encoder beside the decoder
@@ -103,12 +104,18 @@ def _to_build(whole: PretrainedConfig, text: PretrainedConfig) -> PretrainedConf
     """
     if type(text) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return text
-    if type(whole) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return whole
-    what = "is an encoder-decoder, which" if whole.is_encoder_decoder else "has no causal language model in transformers:"
-    raise InputError(
-        f"models: {whole.model_type} {what} predicts no next token of a text. Use a decoder, such as llama, gpt2 or qwen3"
-    )
+    if type(whole) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        why = "it is an encoder-decoder" if whole.is_encoder_decoder else "transformers has none of this type"
+        raise InputError(
+            f"models: {whole.model_type} is no causal language model: {why}. Use a decoder, as llama, gpt2 or qwen3"
+        )
+    built_from = MODEL_FOR_CAUSAL_LM_MAPPING[type(whole)].config_class
+    if built_from not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(
+            f"models: {whole.model_type}: transformers builds its text model from {built_from.__name__}, and could not "
+            "load it again once it was saved. Use a model of another type"
+        )
+    return whole
 
 
 def _override(overrides: dict[str, Any], whole: PretrainedConfig, text: PretrainedConfig) -> None:
@@ -130,7 +137,7 @@ def _set(config: PretrainedConfig, key: str, value: Any) -> None:
         raise InputError(f"models: {config.model_type} configurations take no {key} of {value!r}: {problem}") from None
 
 
-def _fit(config: PretrainedConfig, *, vocab_size: int, eos_token_id: int, sequence_length: int) -> None:
+def fit(config: PretrainedConfig, *, vocab_size: int, eos_token_id: int, sequence_length: int) -> None:
     """Give a configuration whose parameters will be fresh the corpus' vocabulary and room for the sequences."""
     for name in VOCABULARY:
         if hasattr(config, name):
@@ -164,8 +171,8 @@ def _check_pretrained(config: ModelConfig, text: PretrainedConfig, *, vocab_size
         name, length = shortest
         raise InputError(
             f"models: {config.path} was made for {length} positions ({name}), and training.sequence_length is "
-            f"{sequence_length}; shorten it. Where positions are rotary, overrides: {{{name}: {sequence_length}}} makes "
-            "it go on beyond what it was trained for"
+            f"{sequence_length}; shorten it. Where positions are rotary, overrides: {{{name}: {sequence_length}}} "
+            "makes it go on beyond what it was trained for"
         )
 
 

@@ -19,6 +19,8 @@ __all__ = ["build", "configure", "trained_reference"]
 
 logger = logging.getLogger(__name__)
 
+TEXT_PARAMETERS = {r"^(model\.)?language_model\.(model\.)?": "model."}  # names in a whole model: in its text model
+
 
 def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str | None) -> PreTrainedModel:
     """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone.
@@ -43,12 +45,37 @@ def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attent
 
 def _build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str | None) -> PreTrainedModel:
     if config.init == "pretrained":
-        return AutoModelForCausalLM.from_pretrained(
-            config.path, config=hf_config, attn_implementation=attention, dtype=torch.float32
-        )
+        return _pretrained(config, hf_config, attention)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding) and module.padding_idx == hf_config.get_text_config().eos_token_id:
+            module.padding_idx = None  # EOS is a token like others, also where the type wants a number for padding
+    return model
+
+
+def _pretrained(config: ModelConfig, hf_config: PretrainedConfig, attention: str | None) -> PreTrainedModel:
+    """The parameters at a path; of a model of text and other things, those of its text model alone.
+
+    Raises:
+        InputError: the text model's are not all there.
+    """
+    is_part = hf_config.model_type != load_config(config).model_type
+    model, info = AutoModelForCausalLM.from_pretrained(
+        config.path,
+        config=hf_config,
+        attn_implementation=attention,
+        dtype=torch.float32,
+        key_mapping=TEXT_PARAMETERS if is_part else None,
+        output_loading_info=True,
+    )
+    if is_part and (missing := sorted(info["missing_keys"])):
+        raise InputError(
+            f"models: {config.path} lacks {len(missing)} parameters of its text model, such as {missing[0]}: "
+            f"transformers cannot load {type(model).__name__} from it. Save the text model by itself first"
+        )
+    return model
 
 
 def check_vocabulary(model: PreTrainedModel, *, vocab_size: int, exact: bool = True) -> None:

@@ -38,9 +38,7 @@ def disable(model: nn.Module) -> list[str]:
 
 def disable_in(config: PretrainedConfig) -> list[str]:
     """Set them to 0 in a configuration and those within it; the names of the values that were not."""
-    return [
-        f"{prefix}.{key}" for prefix, part in parts(config, prefix="config") for key in _set_to_zero(part)
-    ]
+    return [f"{prefix}.{key}" for prefix, part in parts(config, prefix="config") for key in _set_to_zero(part)]
 
 
 def report(changed: list[str]) -> None:

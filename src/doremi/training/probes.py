@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from doremi.errors import InputError
 from doremi.training import attention
-from doremi.training.token_loss import LOW_PRECISION, Batch, token_nats
+from doremi.training.token_loss import LOW_PRECISION, token_nats
 
 PROBE_LENGTH = 24  # longer than the convolutions of state-space layers (4) and than several documents of them
 NUM_DOCUMENTS = 4
@@ -72,12 +72,18 @@ class Probe:
         """Change every token from some place on: no loss before that may move.
 
         Raises:
-            InputError: one does.
+            InputError: one does; or losses move although nothing was changed.
         """
         tokens = self._tokens()
         length = tokens.shape[1]
         with _mode(self.model, training=False), self._untouched():
             before = self._nats(tokens, labels=tokens)
+            moved = _largest_change(before, self._nats(tokens, labels=tokens))
+            if moved > self._tolerance(UNMOVED):
+                raise InputError(
+                    f"{_type(self.model)} draws random numbers in evaluation too: of the same row, a loss moves by "
+                    f"{moved:.2g} of itself. Use a model of another type"
+                )
             for place in sorted({length // 2, length - 1}):
                 changed = self._changed(tokens, slice(place, None))
                 after = self._nats(changed, labels=tokens)  # labels stay: what may move is what was seen
@@ -211,7 +217,7 @@ def _largest_change(before: torch.Tensor, after: torch.Tensor) -> float:
 
 
 def _parameters_behind(nats: torch.Tensor) -> set[int]:
-    """ids of the leaves of the graph that led to ``nats``."""
+    """Ids of the leaves of the graph that led to ``nats``."""
     seen, stack = set(), [nats.grad_fn]
     leaves = set()
     while stack:

@@ -6,6 +6,7 @@ size. The model itself is probed again when it is trained.
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from doremi.errors import InputError
 from doremi.training import configurations, noise, token_loss
 from doremi.training.models import check_vocabulary
-from doremi.training.probes import Probe
+from doremi.training.probes import PROBE_LENGTH, Probe
 from doremi.training.shrinking import shrunken
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ VOCAB_SIZE = 64
 MAX_PARAMETERS = 100_000_000
 ON_CPU = ("eager", "sdpa")
 
-_passed: set[tuple[str, str, str]] = set()  # configurations that this process has tried
+_passed: set[tuple[str, str | None, str]] = set()  # configurations that this process has tried
 
 
 def check(config: ModelConfig, *, sequence_length: int, documents: Literal["joined", "separate"]) -> None:
@@ -39,14 +40,33 @@ def check(config: ModelConfig, *, sequence_length: int, documents: Literal["join
     fresh = config.model_copy(update={"init": "random"})
     configurations.configure(config, vocab_size=1, eos_token_id=0, sequence_length=sequence_length)
     hf_config = configurations.configure(fresh, vocab_size=VOCAB_SIZE, eos_token_id=0, sequence_length=sequence_length)
-    key = (hf_config.to_json_string(use_diff=False), config.attn_implementation, documents)
+    check_config(hf_config, attention=config.attn_implementation, documents=documents)
+
+
+def check_config(hf_config: PretrainedConfig, *, attention: str | None, documents: str) -> None:
+    """The same of a configuration that `transformers.AutoModelForCausalLM` builds a model from.
+
+    Raises:
+        InputError: as `check` does.
+    """
+    hf_config = copy.deepcopy(hf_config)
+    _fit_to_probe(configurations.text_part(hf_config))
+    implementation = attention if attention in ON_CPU else None
+    key = (hf_config.to_json_string(use_diff=False), implementation, documents)
     if key not in _passed:  # the three models of a recipe are mostly the same
-        _check_type(hf_config, config.attn_implementation, documents)
+        _check(hf_config, implementation, documents)
         _passed.add(key)
 
 
-def _check_type(hf_config: PretrainedConfig, attention: str, documents: str) -> None:
-    probe = _find_probe(hf_config, attention if attention in ON_CPU else None)
+def _fit_to_probe(text: PretrainedConfig) -> None:
+    padding = text.pad_token_id
+    configurations.fit(text, vocab_size=VOCAB_SIZE, eos_token_id=0, sequence_length=PROBE_LENGTH)
+    if padding is not None:  # of the recipe, where the type needs one
+        text.pad_token_id = padding % VOCAB_SIZE
+
+
+def _check(hf_config: PretrainedConfig, implementation: str | None, documents: str) -> None:
+    probe = _find_probe(hf_config, implementation)
     if probe is None:
         logger.info("%s: no small model of this configuration could be tried", hf_config.model_type)
         return
@@ -84,7 +104,7 @@ def _build(hf_config: PretrainedConfig, implementation: str | None) -> PreTraine
         if empty.num_parameters() > MAX_PARAMETERS:
             return None
         return _random_model(hf_config, implementation)
-    except Exception as error:  # in as many ways as there are models
+    except Exception as error:  # noqa: BLE001, it fails in as many ways as there are types of models
         logger.debug("%s cannot be built so small: %s", hf_config.model_type, error)
         return None
 

@@ -13,13 +13,24 @@ from typing import Any, Literal
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, compilation, distributed, failed_writes, noise, sharding, token_loss
+from doremi.training import (
+    checkpoints,
+    compilation,
+    distributed,
+    failed_writes,
+    noise,
+    passed_through,
+    sharding,
+    suitability,
+    token_loss,
+)
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.probes import Probe
@@ -86,6 +97,7 @@ class DoReMiTrainer(Trainer):
         self._allow_absent_domains = allow_absent_domains
         if args.n_gpu > 1:
             raise InputError(f"one process sees {args.n_gpu} GPUs; start one for each of them, with torchrun")
+        passed_through.check_built(args)
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
         self._may_find_unused = args.ddp_find_unused_parameters is None
@@ -169,14 +181,22 @@ class DoReMiTrainer(Trainer):
         if probe is not None and self.objective.needs_losses:
             probe.check_repeatable(already_off=changed)
         if probe is not None and self._may_find_unused and self.args.world_size > 1:
-            if unused := probe.unused_parameters():  # DDP would wait for their gradients in the second step
-                self.accelerator.ddp_handler.find_unused_parameters = True
-                logger.info("%d parameters never get a gradient, such as %s", len(unused), unused[0])
+            self._look_for_unused(probe)
+
+    def _look_for_unused(self, probe: Probe) -> None:
+        """DDP would wait for the gradients of unused parameters in the second step, unless it looks for them."""
+        if unused := probe.unused_parameters():
+            self.accelerator.ddp_handler.find_unused_parameters = True
+            logger.info("%d parameters never get a gradient, such as %s", len(unused), unused[0])
 
     def _check_losses(self, model: PreTrainedModel, mixture: MixtureSettings) -> Probe | None:
         if not isinstance(model, PreTrainedModel) or any(parameter.is_meta for parameter in model.parameters()):
             return None
-        has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
+        implementation = model.config._attn_implementation
+        if type(model) is MODEL_FOR_CAUSAL_LM_MAPPING.get(type(model.config)):
+            # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
+            suitability.check_config(model.config, attention=implementation, documents=mixture.documents)
+        has_flash = "flash" in (implementation or "") and self.args.device.type != "cpu"
         probe = Probe(
             model,
             vocab_size=model.config.get_text_config().vocab_size,
