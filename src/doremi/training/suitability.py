@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from doremi.errors import InputError
 from doremi.training import configurations, noise, token_loss
@@ -41,6 +42,17 @@ def check(config: ModelConfig, *, sequence_length: int, documents: Literal["join
     configurations.configure(config, vocab_size=1, eos_token_id=0, sequence_length=sequence_length)
     hf_config = configurations.configure(fresh, vocab_size=VOCAB_SIZE, eos_token_id=0, sequence_length=sequence_length)
     check_config(hf_config, attention=config.attn_implementation, documents=documents)
+
+
+def check_model(model: PreTrainedModel, *, documents: str) -> None:
+    """The same of a model that is there, where `transformers.AutoModelForCausalLM` would build one like it.
+
+    Raises:
+        InputError: as `check` does.
+    """
+    config = model.config
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] is type(model):
+        check_config(config, attention=config._attn_implementation, documents=documents)
 
 
 def check_config(hf_config: PretrainedConfig, *, attention: str | None, documents: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -192,11 +191,9 @@ class DoReMiTrainer(Trainer):
     def _check_losses(self, model: PreTrainedModel, mixture: MixtureSettings) -> Probe | None:
         if not isinstance(model, PreTrainedModel) or any(parameter.is_meta for parameter in model.parameters()):
             return None
-        implementation = model.config._attn_implementation
-        if type(model) is MODEL_FOR_CAUSAL_LM_MAPPING.get(type(model.config)):
-            # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
-            suitability.check_config(model.config, attention=implementation, documents=mixture.documents)
-        has_flash = "flash" in (implementation or "") and self.args.device.type != "cpu"
+        # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
+        suitability.check_model(model, documents=mixture.documents)
+        has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
         probe = Probe(
             model,
             vocab_size=model.config.get_text_config().vocab_size,
