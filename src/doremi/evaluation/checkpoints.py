@@ -168,7 +168,7 @@ def float32_model(model: str | Path) -> PreTrainedModel:
 
 
 def _length(loaded: PreTrainedModel, model: str, asked: int | None) -> int:
-    longest = configurations.num_positions(loaded.config.get_text_config())
+    longest = configurations.num_positions(loaded.config)
     if asked is not None and longest is not None and asked > longest:
         raise InputError(f"{model}: sequences of {asked} tokens, the model takes at most {longest}")
     return asked or min(longest or MAX_DEFAULT_LENGTH, MAX_DEFAULT_LENGTH)
