@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import DistributedType
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -179,7 +180,8 @@ class DoReMiTrainer(Trainer):
         probe = self._check_losses(model, mixture)
         if probe is not None and self.objective.needs_losses:
             probe.check_repeatable(already_off=changed)
-        if probe is not None and self._may_find_unused and self.args.world_size > 1:
+        is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
+        if probe is not None and self._may_find_unused and is_replicated:
             self._look_for_unused(probe)
 
     def _look_for_unused(self, probe: Probe) -> None:
@@ -189,7 +191,8 @@ class DoReMiTrainer(Trainer):
             logger.info("%d parameters never get a gradient, such as %s", len(unused), unused[0])
 
     def _check_losses(self, model: PreTrainedModel, mixture: MixtureSettings) -> Probe | None:
-        if not isinstance(model, PreTrainedModel) or any(parameter.is_meta for parameter in model.parameters()):
+        is_elsewhere = self.is_deepspeed_enabled or any(parameter.is_meta for parameter in model.parameters())
+        if not isinstance(model, PreTrainedModel) or is_elsewhere:
             return None
         # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
         suitability.check_model(model, documents=mixture.documents)
