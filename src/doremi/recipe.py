@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from doremi import files
 from doremi.errors import InputError, MissingFileError
 from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
+from doremi.training.presets import PRESETS
 
 RunName = Literal["reference", "proxy", "main"]
 
@@ -196,7 +197,9 @@ class ModelConfig(Section):
     )
     overrides: dict[str, Any] = Field({}, description="configuration values to set on top, such as hidden_size: 128")
     attn_implementation: str = Field(
-        "auto", description="attention kernel: auto, eager, sdpa, flash_attention_2, flex_attention"
+        "auto",
+        description="attention kernel: auto (FlashAttention where it can be had, else transformers' choice), eager, sdpa, "
+        "flash_attention_2, flex_attention",
     )
 
     @model_validator(mode="after")
@@ -209,10 +212,14 @@ class ModelConfig(Section):
 
 
 def _model_shorthand(value: object) -> object:
-    """``proxy: tiny`` is short for ``proxy: {preset: tiny}``; anything with a slash or a dot is a path."""
-    if isinstance(value, str):
-        return {"path": value} if any(mark in value for mark in "/.\\") else {"preset": value}
-    return value
+    """``proxy: tiny`` is short for ``proxy: {preset: tiny}``; what has a slash or a dot, or is a folder, is a path.
+
+    The name of a preset is that preset, whatever lies beside the recipe.
+    """
+    if not isinstance(value, str):
+        return value
+    is_path = any(mark in value for mark in "/.\\") or (value not in PRESETS and Path(value).is_dir())
+    return {"path": value} if is_path else {"preset": value}
 
 
 Model = Annotated[ModelConfig, BeforeValidator(_model_shorthand)]
@@ -274,7 +281,7 @@ class TrainingConfig(Section):
     documents: Literal["joined", "separate"] = Field(
         "joined",
         description="joined: attention sees the whole row; separate: positions restart at EOS and attention stays "
-        "within a document",
+        "within a document (refused for model types that cannot, such as recurrent ones)",
     )
     reading: Literal["on_demand", "ahead"] = Field(
         "on_demand",

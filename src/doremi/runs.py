@@ -16,7 +16,7 @@ from doremi.reweighting.options import GroupDROOptions
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from doremi.corpus import TokenStore
     from doremi.training.objective import Objective
@@ -89,7 +89,7 @@ def train(run: TrainingRun, store: TokenStore) -> None:
         return
     from transformers import AutoTokenizer
 
-    from doremi.training import arguments, failed_writes, models
+    from doremi.training import arguments, failed_writes, models, noise
 
     run.folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_checkpoints(run, store)
@@ -100,7 +100,10 @@ def train(run: TrainingRun, store: TokenStore) -> None:
         eos_token_id=store.eos_token_id,
         sequence_length=run.training.sequence_length,
     )
-    model = models.build(run.model, hf_config, seed=run.seed, attention=_attention(run, run.model.attn_implementation))
+    if run.reference is not None:
+        noise.report(noise.disable_in(hf_config))  # some types read it while they are built, and never again
+    attention = _attention(run, run.model.attn_implementation, hf_config)
+    model = models.build(run.model, hf_config, seed=run.seed, attention=attention)
     logger.info("%s: %s parameters, %d steps", run.name, f"{model.num_parameters():,}", run.training.steps)
     tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
     objective = _objective(run, store)
@@ -161,12 +164,12 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
 
     if run.reference is None:
         return TokenMean(run.names)
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     assert run.reweighting is not None
     reference = AutoModelForCausalLM.from_pretrained(
         run.reference,
-        attn_implementation=_attention(run, run.reference_attention),
+        attn_implementation=_attention(run, run.reference_attention, AutoConfig.from_pretrained(run.reference)),
         dtype=run.reweighting.reference_dtype,
     )
     return ExcessLoss(
@@ -181,10 +184,10 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
     )
 
 
-def _attention(run: TrainingRun, name: str) -> str:
-    from doremi.training import arguments, models
+def _attention(run: TrainingRun, name: str, hf_config: PretrainedConfig) -> str | None:
+    from doremi.training import arguments, attention
 
-    return models.resolve_attention(name, precision=arguments.precision(run.training))
+    return attention.resolve(name, precision=arguments.precision(run.training), hf_config=hf_config)
 
 
 def _model_digest(folder: Path) -> str:

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from doremi.recipe import ModelConfig
-from doremi.training import models
+from doremi.training import models, noise
 from doremi.training.presets import PRESETS
 
 # layers, heads, size of a head, width, MLP; and parameters in millions with a vocabulary of 256,000
@@ -64,7 +64,7 @@ def test_architecture():
     assert [tuple(p.shape) for p in layer.mlp.parameters() if p.ndim == 2] == [(1024, 256), (256, 1024)]
     assert type(layer.mlp.act).__name__ == "GELUActivation"
     assert model.gpt_neox.rotary_emb.inv_freq.numel() * 2 == 16  # of 64 in a head
-    assert models.disable_dropout(model) == []  # there was none
+    assert noise.disable(model) == []  # there was none
 
 
 def test_a_preset_computes_with_positions_and_attends_to_the_past_only():

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from doremi.errors import RunFailedError
 from doremi.evaluation.paired_documents import DocumentLosses
-from doremi.training.models import float32_attention
+from doremi.training import attention
 from doremi.training.token_loss import IGNORE_INDEX, target_nats
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), float32_attention(model):
+        with torch.inference_mode(), attention.in_float32(model):
             yield
     finally:
         model.train(was_training)

@@ -21,7 +21,7 @@ from doremi.planned_runs import trains_alike
 from doremi.planning.model_size import ModelSize
 from doremi.planning.pace import MeasuredPace
 from doremi.recipe import ModelConfig, Recipe, RunName, TrainingConfig
-from doremi.training import arguments, models
+from doremi.training import arguments, attention, models
 from doremi.training.objective import ExcessLoss, Objective, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 
@@ -124,10 +124,12 @@ def _build(recipe: Recipe, run: RunName, source: Any) -> PreTrainedModel:
         eos_token_id=source.eos_token_id,
         sequence_length=settings.sequence_length,
     )
-    attention = models.resolve_attention(config.attn_implementation, precision=arguments.precision(settings))
+    implementation = attention.resolve(
+        config.attn_implementation, precision=arguments.precision(settings), hf_config=hf_config
+    )
     if config.init == "trained":  # any parameters take as long
         config = config.model_copy(update={"init": "random"})
-    return models.build(config, hf_config, seed=0, attention=attention)
+    return models.build(config, hf_config, seed=0, attention=implementation)
 
 
 def _objective(recipe: Recipe, run: RunName, names: Sequence[str], source: Any) -> Objective:

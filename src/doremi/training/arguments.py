@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import logging
 import math
 import os
@@ -16,7 +14,7 @@ from transformers import TrainingArguments
 
 from doremi import files, launch
 from doremi.errors import InputError
-from doremi.training import distributed
+from doremi.training import distributed, passed_through
 from doremi.training.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
@@ -26,35 +24,12 @@ logger = logging.getLogger(__name__)
 
 MAX_MICRO_BATCH_SIZE = 64
 
-OWNED = {  # TrainingArguments that the recipe sets by other names
-    "output_dir": "--out",
-    "max_steps": "training.steps",
-    "num_train_epochs": "training.steps",
-    "per_device_train_batch_size": "training.micro_batch_size",
-    "gradient_accumulation_steps": "training.global_batch_size",
-    "learning_rate": "training.learning_rate",
-    "lr_scheduler_type": "training.schedule",
-    "warmup_steps": "training.warmup_fraction",
-    "warmup_ratio": "training.warmup_fraction",
-    "weight_decay": "training.weight_decay",
-    "max_grad_norm": "training.max_grad_norm",
-    "adam_beta1": "training.adam_beta1",
-    "adam_beta2": "training.adam_beta2",
-    "adam_epsilon": "training.adam_epsilon",
-    "eval_steps": "training.eval_steps",
-    "save_steps": "training.save_steps",
-    "logging_steps": "training.logging_steps",
-    "save_total_limit": "training.save_total_limit",
-    "seed": "seed",
-    "data_seed": "seed",
-}
-
 
 def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> TrainingArguments:
     """Arguments for one run.
 
     Raises:
-        InputError: a passed-through argument does not exist or has a name of its own in the recipe, the global batch
+        InputError: a passed-through argument does not exist, has a name of its own or no effect, the global batch
             cannot be split evenly over the processes and micro-batches, or the processes are not as they should be:
             one sees several GPUs, fewer have met than were started, FSDP is to shard over a single one.
     """
@@ -101,7 +76,7 @@ def precision(config: TrainingConfig) -> str:
 
 def check(config: TrainingConfig) -> tuple[int, int]:
     """(micro-batch size, accumulation steps), after checking all that `training_arguments` may refuse."""
-    _check_passed_through(config.arguments)
+    passed_through.check(config.arguments)
     learning_rate_schedule(config)
     _check_fsdp(config.arguments)
     return split_batch(config, world_size=launch.world_size())
@@ -168,17 +143,6 @@ def _compilable(arguments: dict[str, Any]) -> dict[str, Any]:
 def _find_compiler() -> str | None:
     candidates = (os.environ.get("CXX"), "g++", "clang++", "c++")
     return next((found for name in candidates if name and (found := shutil.which(name))), None)
-
-
-def _check_passed_through(arguments: dict[str, Any]) -> None:
-    known = inspect.signature(TrainingArguments).parameters
-    for key in arguments:
-        if key in OWNED:
-            raise InputError(f"training.arguments.{key}: set {OWNED[key]} instead")
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"training.arguments.{key}: transformers.TrainingArguments has no such argument{hint}")
 
 
 def _check_fsdp(arguments: dict[str, Any]) -> None:

@@ -3,59 +3,99 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from doremi.errors import InputError
-from doremi.training.presets import PRESETS
+from doremi.training.configurations import configure, load_config
 
 if TYPE_CHECKING:
     from doremi.recipe import ModelConfig
 
+__all__ = ["build", "configure", "trained_reference"]
+
 logger = logging.getLogger(__name__)
 
+TEXT_PARAMETERS = {r"^(model\.)?language_model\.(model\.)?": "model."}  # names in a whole model: in its text model
 
-def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequence_length: int) -> PretrainedConfig:
-    """The Hugging Face configuration of a model of the recipe, fitted to the tokenizer and the sequence length.
+
+def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str | None) -> PreTrainedModel:
+    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone.
+
+    Args:
+        config: of the recipe; with ``init: pretrained`` its path is loaded.
+        hf_config: from `configure`.
+        seed: of the fresh parameters.
+        attention: implementation; None: transformers' choice.
 
     Raises:
-        InputError: no such preset, nothing loadable at the path, an override that the configuration does not have,
-            or pretrained parameters that belong to another vocabulary or are too short for the sequences.
+        InputError: this machine or this model type lacks the attention implementation, or the model has not as many
+            rows of embeddings and outputs as the vocabulary that the configuration asks for.
     """
-    hf_config = _load_config(config)
-    for key, value in config.overrides.items():
-        if not hasattr(hf_config, key):
-            raise InputError(f"models: {hf_config.model_type} configurations have no value {key!r} to override")
-        setattr(hf_config, key, value)
-    if config.init != "random":
-        if hf_config.vocab_size < vocab_size:
-            raise InputError(
-                f"models: {config.path} has a vocabulary of {hf_config.vocab_size}, the corpus was tokenised with one "
-                f"of {vocab_size}; set corpus.tokenizer.path to that model's tokenizer"
-            )
-    else:
-        hf_config.vocab_size = vocab_size
-        hf_config.bos_token_id = hf_config.eos_token_id = eos_token_id
-        hf_config.pad_token_id = None
-        if getattr(hf_config, "max_position_embeddings", sequence_length) < sequence_length:
-            hf_config.max_position_embeddings = sequence_length
-    return hf_config
+    try:
+        model = _build(config, hf_config, seed=seed, attention=attention)
+    except ImportError as error:
+        raise InputError(f"models: {hf_config.model_type}: {str(error).splitlines()[0]}") from None
+    check_vocabulary(model, vocab_size=hf_config.get_text_config().vocab_size, exact=config.init == "random")
+    return model
 
 
-def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str) -> PreTrainedModel:
-    """The model with fresh float32 parameters drawn from ``seed``, or the pretrained ones. Leaves global RNGs alone."""
+def _build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attention: str | None) -> PreTrainedModel:
     if config.init == "pretrained":
-        return AutoModelForCausalLM.from_pretrained(
-            config.path, config=hf_config, attn_implementation=attention, dtype=torch.float32
-        )
+        return _pretrained(config, hf_config, attention)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
+    embeddings = model.get_input_embeddings()
+    if getattr(embeddings, "padding_idx", None) == hf_config.get_text_config().eos_token_id:
+        embeddings.padding_idx = None  # EOS is a token like others, also where the type wants a number for padding
+    return model
+
+
+def _pretrained(config: ModelConfig, hf_config: PretrainedConfig, attention: str | None) -> PreTrainedModel:
+    """The parameters at a path; of a model of text and other things, those of its text model alone.
+
+    Raises:
+        InputError: the text model's are not all there.
+    """
+    is_part = hf_config.model_type != load_config(config).model_type
+    model, info = AutoModelForCausalLM.from_pretrained(
+        config.path,
+        config=hf_config,
+        attn_implementation=attention,
+        dtype=torch.float32,
+        key_mapping=TEXT_PARAMETERS if is_part else None,
+        output_loading_info=True,
+    )
+    if is_part and (missing := sorted(info["missing_keys"])):
+        raise InputError(
+            f"models: {config.path} lacks {len(missing)} parameters of its text model, such as {missing[0]}: "
+            f"transformers cannot load {type(model).__name__} from it. Save the text model by itself first"
+        )
+    return model
+
+
+def check_vocabulary(model: PreTrainedModel, *, vocab_size: int, exact: bool = True) -> None:
+    """Whether a model, on whatever device, has the rows of embeddings and outputs that it was built for.
+
+    Raises:
+        InputError: it has others, or with ``exact`` false fewer.
+    """
+    layers = {"inputs": model.get_input_embeddings(), "outputs": model.get_output_embeddings()}
+    for what, layer in layers.items():
+        weight = getattr(layer, "weight", None)
+        if weight is None or weight.dim() != 2:
+            continue
+        more_is_wrong = exact and what == "outputs"  # of inputs, some types keep rows for images
+        if weight.shape[0] < vocab_size or (more_is_wrong and weight.shape[0] != vocab_size):
+            raise InputError(
+                f"models: {model.config.model_type} was built with {weight.shape[0]} rows of {what} where {vocab_size} "
+                "were asked for: its vocabulary is set by another value of its configuration. Set that with overrides, "
+                "or take a model of another type"
+            )
 
 
 def trained_reference(config: ModelConfig, *, tokenizer_digest: str) -> Path:
@@ -69,7 +109,7 @@ def trained_reference(config: ModelConfig, *, tokenizer_digest: str) -> Path:
     assert config.path is not None
     folder = Path(config.path)
     if not folder.is_dir():
-        _load_config(config)  # explains what is wrong with a path that is no model
+        load_config(config)  # explains what is wrong with a path that is no model
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(config.path, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
@@ -81,69 +121,3 @@ def trained_reference(config: ModelConfig, *, tokenizer_digest: str) -> Path:
             f"with it: corpus.tokenizer.path: {config.path}"
         )
     return folder
-
-
-def resolve_attention(name: str, *, precision: str) -> str:
-    """``auto`` is FlashAttention 2 where it can be had, on a GPU in half precision, else PyTorch's own kernels (sdpa).
-
-    Where flash-attn is not installed but ``kernels`` is, transformers takes a build of it from the hub.
-    """
-    if name != "auto":
-        return name
-    from transformers.utils import is_flash_attn_2_available, is_kernels_available
-
-    if precision == "float32" or not torch.cuda.is_available():  # FlashAttention has no float32
-        return "sdpa"
-    return "flash_attention_2" if is_flash_attn_2_available() or is_kernels_available() else "sdpa"
-
-
-@contextmanager
-def float32_attention(model: PreTrainedModel) -> Iterator[None]:
-    """For an evaluation in float32, which FlashAttention cannot do: the same model with PyTorch's own kernels."""
-    implementation = model.config._attn_implementation
-    if "flash" not in (implementation or ""):
-        yield
-        return
-    model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(implementation)
-
-
-def disable_dropout(model: torch.nn.Module) -> list[str]:
-    """Set every dropout probability of a model to 0, in its modules and in its configuration.
-
-    Returns:
-        Names of the configuration values and modules that were not 0 before.
-    """
-    changed = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0:
-            module.p = 0.0
-            changed.append(name)
-        elif isinstance(getattr(module, "attention_dropout", None), float) and module.attention_dropout > 0:
-            module.attention_dropout = 0.0
-            changed.append(f"{name}.attention_dropout")
-    config = getattr(model, "config", None)
-    for key, value in vars(config).items() if config is not None else ():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float) and value > 0:
-            setattr(config, key, 0.0)
-            changed.append(f"config.{key}")
-    return changed
-
-
-def _load_config(config: ModelConfig) -> PretrainedConfig:
-    if config.preset is not None:
-        if config.preset not in PRESETS:
-            raise InputError(f"models: no preset {config.preset!r}; there are {', '.join(PRESETS)}")
-        values = dict(PRESETS[config.preset])
-        return AutoConfig.for_model(values.pop("model_type"), **values)
-    assert config.path is not None
-    try:
-        return AutoConfig.from_pretrained(config.path)
-    except (OSError, ValueError) as error:
-        what = (
-            "is not a Hugging Face model" if Path(config.path).exists() else "is neither a path nor a model on the hub"
-        )
-        raise InputError(f"models: {config.path} {what}: {str(error).splitlines()[0]}") from None

@@ -6,10 +6,12 @@ import logging
 import math
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import DistributedType
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -18,9 +20,20 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import checkpoints, compilation, distributed, failed_writes, models, sharding, token_loss
+from doremi.training import (
+    checkpoints,
+    compilation,
+    distributed,
+    failed_writes,
+    noise,
+    passed_through,
+    sharding,
+    suitability,
+    token_loss,
+)
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
+from doremi.training.probes import Probe
 from doremi.training.progress import TokenProgress
 from doremi.training.schedules import LearningRateSchedule
 from doremi.training.token_loss import token_losses, token_nats
@@ -58,7 +71,8 @@ class DoReMiTrainer(Trainer):
 
     Raises:
         InputError: the proxy's global batch has fewer rows than there are domains, so that some would be absent; or
-            several GPUs for one process.
+            several GPUs for one process; the model's losses show that it is not causal, that it cannot keep documents
+            apart where it is to, or, as a proxy, that they are not the same from one forward pass to the next.
     """
 
     def __init__(
@@ -83,20 +97,25 @@ class DoReMiTrainer(Trainer):
         self._allow_absent_domains = allow_absent_domains
         if args.n_gpu > 1:
             raise InputError(f"one process sees {args.n_gpu} GPUs; start one for each of them, with torchrun")
+        passed_through.check_built(args)
         self._save_total_limit, args.save_total_limit = args.save_total_limit, None  # rotation is ours: see below
         args.ignore_data_skip = True  # the loader seeks; replaying hours of batches is what we are here to avoid
-        if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = False  # a causal LM uses all of them, and looking for others takes time
+        self._may_find_unused = args.ddp_find_unused_parameters is None
+        if self._may_find_unused:
+            args.ddp_find_unused_parameters = False  # takes time in each step: switched on where a probe finds some
+        if objective.needs_losses and args.neftune_noise_alpha:
+            args.neftune_noise_alpha = None
+            logger.warning("neftune_noise_alpha is left out of the proxy, which is measured and trained on")
         # a loss of our own is how to tell every version of transformers that ours is a sum over the global batch: it
         # would divide it by the number of micro-batches (5.17 knows no `loss_is_scaled_for_ga`)
         super().__init__(model=model, args=args, compute_loss_func=self.compute_loss, **kwargs)
         mixture = mixture or MixtureSettings()
         self.loader = self._make_loader(corpus, sampling_weights, mixture)
         token_loss.install(model)  # before accelerate wraps its forward or shards it
+        self._probe(model, mixture)
         if args.torch_compile:
             compilation.compile_layers(model, **compilation.options(args))
-        if objective.needs_losses:
-            self._prepare_measuring(model)
+        self._prepare_reference(mixture)
         self._unsummed, self._parts = 0, list[DomainSums]()  # of this step: micro-batches to come, sums of the others
         num_domains = len(objective.names)
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
@@ -154,13 +173,47 @@ class DoReMiTrainer(Trainer):
             )
         self.objective.expect_absences(probabilities, sampling_weights=weights.as_array(self.objective.names))
 
-    def _prepare_measuring(self, model: PreTrainedModel) -> None:
-        if changed := models.disable_dropout(model):
-            logger.warning("dropout set to 0 in the proxy, which is measured and trained on: %s", ", ".join(changed))
+    def _probe(self, model: PreTrainedModel, mixture: MixtureSettings) -> None:
+        """See by its losses that the model is what training takes it for; the proxy's noise is switched off first."""
+        changed = noise.disable(model) if self.objective.needs_losses else []
+        noise.report(changed)
+        probe = self._check_losses(model, mixture)
+        if probe is not None and self.objective.needs_losses:
+            probe.check_repeatable(already_off=changed)
+        is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
+        if probe is not None and self._may_find_unused and is_replicated:
+            self._look_for_unused(probe)
+
+    def _look_for_unused(self, probe: Probe) -> None:
+        """DDP would wait for the gradients of unused parameters in the second step, unless it looks for them."""
+        if unused := probe.unused_parameters():
+            self.accelerator.ddp_handler.find_unused_parameters = True
+            logger.info("%d parameters never get a gradient, such as %s", len(unused), unused[0])
+
+    def _check_losses(self, model: PreTrainedModel, mixture: MixtureSettings) -> Probe | None:
+        is_elsewhere = self.is_deepspeed_enabled or any(parameter.is_meta for parameter in model.parameters())
+        if not isinstance(model, PreTrainedModel) or is_elsewhere:
+            return None
+        # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
+        suitability.check_model(model, documents=mixture.documents)
+        has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
+        probe = Probe(
+            model,
+            vocab_size=model.config.get_text_config().vocab_size,
+            sequence_length=mixture.sequence_length,
+            autocast=self.accelerator.autocast if has_flash else nullcontext,
+        )
+        probe.check(documents=mixture.documents)
+        return probe
+
+    def _prepare_reference(self, mixture: MixtureSettings) -> None:
         reference = getattr(self.objective, "reference", None)
         if reference is None:
             return
         token_loss.install(reference)
+        if not self.is_fsdp_enabled:
+            reference.to(self.args.device)
+        self._check_losses(reference, mixture)
         if self.args.torch_compile:
             compilation.compile_layers(reference, **compilation.options(self.args))
         if getattr(self.objective, "may_skip_reference", False):
