@@ -18,6 +18,7 @@ import torch
 from benchmarks.train_setup import SEED, Setting, SyntheticStore, build_model, make_trainer
 from benchmarks.train_turns import Clock, LoopRun, interleave
 from doremi.training import DoReMiTrainer, ExcessLoss, TokenMean, objective, trainer
+from doremi.training.token_loss import TokenLosses
 
 STEPS_PER_LOG = 20  # the recipe's default
 
@@ -60,7 +61,7 @@ def _measure(setting: Setting, *, num_domains: int) -> dict[str, Any]:
 
 @contextmanager
 def _fixed_losses(setting: Setting) -> Iterator[None]:
-    """Let `token_nats` return constants, for the model in training and for the reference, without computing any."""
+    """Let losses be constants, for the model in training and for the reference, without computing any."""
     sizes, device = setting.sizes, setting.device
     generator = torch.Generator().manual_seed(SEED)
     shape = (sizes.rows, sizes.sequence_length - 1)
@@ -69,7 +70,14 @@ def _fixed_losses(setting: Setting) -> Iterator[None]:
     def token_nats(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         return training_nats if model.training else reference_nats
 
-    with mock.patch.object(trainer, "token_nats", token_nats), mock.patch.object(objective, "token_nats", token_nats):
+    def token_losses(model: torch.nn.Module, batch: Any) -> TokenLosses:
+        return TokenLosses(token_nats(model, batch), None)
+
+    with (
+        mock.patch.object(trainer, "token_losses", token_losses),
+        mock.patch.object(trainer, "token_nats", token_nats),
+        mock.patch.object(objective, "token_nats", token_nats),
+    ):
         yield
 
 

@@ -43,6 +43,17 @@ def test_model_shorthand():
     assert loaded.models.main.path == "org/model"
 
 
+def test_a_folder_of_a_plain_name_is_a_path_and_a_preset_stays_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = {"corpus": {"inputs": [{"path": "x"}]}, "models": {"reference": "gemma2", "main": "tiny"}}
+    assert recipe.parse(content).models.reference.preset == "gemma2"  # refused later, with how to name a path
+    for name in ("gemma2", "tiny"):
+        (tmp_path / name).mkdir()
+    loaded = recipe.parse(content)
+    assert (loaded.models.reference.path, loaded.models.reference.preset) == ("gemma2", None)
+    assert (loaded.models.main.path, loaded.models.main.preset) == (None, "tiny")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

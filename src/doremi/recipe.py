@@ -198,7 +198,9 @@ class ModelConfig(Section):
     )
     overrides: dict[str, Any] = Field({}, description="configuration values to set on top, such as hidden_size: 128")
     attn_implementation: str = Field(
-        "auto", description="attention kernel: auto, eager, sdpa, flash_attention_2, flex_attention"
+        "auto",
+        description="attention kernel: auto (FlashAttention where it can be had, else transformers' choice), eager, "
+        "sdpa, flash_attention_2, flex_attention",
     )
 
     @model_validator(mode="after")
@@ -280,7 +282,7 @@ class TrainingConfig(Section):
     documents: Literal["joined", "separate"] = Field(
         "joined",
         description="joined: attention sees the whole row; separate: positions restart at EOS and attention stays "
-        "within a document",
+        "within a document (refused for model types that cannot, such as recurrent ones)",
     )
     reading: Literal["on_demand", "ahead"] = Field(
         "on_demand",

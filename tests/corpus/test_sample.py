@@ -163,7 +163,9 @@ def without(monkeypatch, *names: str) -> None:
 
 def test_without_the_demo_extra_two_domains_are_left_out_with_a_warning(corpus, monkeypatch):
     without(monkeypatch, "chatterbot-corpus", "django")
-    with pytest.warns(UserWarning, match=r"'(chat|translations)' is left out.*pip install 'doremi-mixture\[demo\]'") as caught:
+    with pytest.warns(
+        UserWarning, match=r"'(chat|translations)' is left out.*pip install 'doremi-mixture\[demo\]'"
+    ) as caught:
         remaining = list(sample.documents())
     assert [str(warning.message).split("'")[1] for warning in caught] == ["chat", "translations"]
     assert remaining == [(domain, text) for domain, text in corpus if domain not in ("chat", "translations")]
@@ -173,7 +175,9 @@ def test_too_few_domains_are_an_error_that_names_them_and_the_remedy(monkeypatch
     without(monkeypatch)
     with (
         pytest.warns(UserWarning, match="0 documents, 0 kB of it, at least 100 and 100 kB are needed"),
-        pytest.raises(InputError, match=r"at least 8 are needed; missing: .*'base64'.*pip install 'doremi-mixture\[demo\]'"),
+        pytest.raises(
+            InputError, match=r"at least 8 are needed; missing: .*'base64'.*pip install 'doremi-mixture\[demo\]'"
+        ),
     ):
         next(sample.documents())
 

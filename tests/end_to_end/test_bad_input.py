@@ -6,9 +6,11 @@ import json
 import re
 
 import pytest
+from transformers import AutoConfig
 
 from doremi import DomainWeights
 from doremi.cli import main
+from tests.conformance import zoo
 
 
 def run(capsys, *arguments):
@@ -38,6 +40,7 @@ def overrides(*settings):
         (["models.main=no/such/model"], "no/such/model"),
         (["training.arguments={learning_rate: 1}"], "set training.learning_rate instead"),
         (["training.arguments={bf17: true}"], "no such argument; did you mean bf16?"),
+        (["training.arguments={label_smoothing_factor: 0.1}"], "label_smoothing_factor: 0.1 would have no"),
         (["training.micro_batch_size=4"], "use 4 or 8"),
         (["evaluation.tasks=[no/such/task.yaml]"], "task 'no/such/task.yaml': no such file or folder"),
         (["evaluation.tasks=[no_such_task]"], "has no task 'no_such_task'; the nearest are"),
@@ -49,6 +52,32 @@ def test_settings(tmp_path, capsys, recipe, settings, message):
     assert message in stderr
     assert "Traceback" not in stderr
     assert not (tmp_path / "out" / "rounds").exists()  # found before any training
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("bert", [], "bert is not causal"),
+        ("t5", [], "t5 is no causal language model: it is an encoder-decoder"),
+        ("opt", ["training.documents=separate"], "training.documents: separate is not possible with opt"),
+        ("bloom", ["models.main.attn_implementation=sdpa"], "bloom models have no attn_implementation 'sdpa'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_models_that_cannot_be_trained_so(tmp_path, capsys, recipe, command, model, settings, message):
+    """Known before anything is prepared, or even made."""
+    folder = tmp_path / "model"
+    if model == "t5":
+        AutoConfig.for_model(model).save_pretrained(folder)
+    else:
+        zoo.write(model, folder)
+    code, stderr = run(
+        capsys, command, recipe, "--out", tmp_path / "out", *overrides(f"models.main={{path: {folder}}}", *settings)
+    )
+    assert code == 2
+    assert message in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from doremi.corpus import TokenStore, prepare, tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import checkpoints, perplexity
 from doremi.recipe import CorpusConfig
+from tests.conformance import zoo
 from tests.end_to_end.conftest import doremi
 
 TEXTS = {
@@ -205,3 +206,9 @@ def test_a_corpus_with_nothing_held_out_is_refused(same_tokenizer, store, monkey
     monkeypatch.setattr(TokenStore, "num_documents", lambda self, name, split="train": 0)
     with pytest.raises(InputError, match="no held-out text"):
         checkpoints.evaluate(same_tokenizer, store)
+
+
+def test_an_encoder_has_no_losses_that_count(tmp_path):
+    zoo.model("bert").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=rf"{tmp_path}: bert is not causal"):
+        checkpoints.load_model(tmp_path)

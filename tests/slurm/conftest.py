@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from doremi.corpus import tokenizers
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.processes import put_commands_on_path
 
@@ -52,6 +54,27 @@ def cluster(tmp_path, monkeypatch) -> Path:
 def recipe(tmp_path) -> Path:
     write_corpus(tmp_path)
     return write_recipe(tmp_path)
+
+
+@pytest.fixture
+def trained_model(tmp_path) -> Path:
+    """A tiny model with its tokenizer, in a folder called y: what a recipe names is looked at before a script is made."""
+    folder = tmp_path / "y"
+    LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            vocab_size=300,
+            max_position_embeddings=64,
+            bos_token_id=0,
+            eos_token_id=0,
+        )  # fmt: skip
+    ).save_pretrained(folder)
+    tokenizers.train(["the a of and"], vocab_size=300).save(folder)
+    return folder
 
 
 class Job:

@@ -64,12 +64,15 @@ def test_stages_in_their_order(cluster, recipe, tmp_path):
     [
         (["weights.baselines=[uniform]"], {"train baseline"}),  # the reference's own run
         (["weights.baselines=[natural]"], {"train baseline", "train natural"}),
-        (["models.reference={path: x, init: trained}"], {"train reference"}),
+        (["models.reference={path: y, init: trained}"], {"train reference"}),
         (["corpus={store: x, tokenizer: {path: y}}"], {"plan", "encode", "train baseline"}),
         (["weights.seeds=2"], set()),  # the reference is the first of two
     ],
 )
-def test_stages_that_there_is_nothing_to_do_for(cluster, recipe, tmp_path, overrides, absent):
+def test_stages_that_there_is_nothing_to_do_for(
+    cluster, recipe, tmp_path, trained_model, monkeypatch, overrides, absent
+):
+    monkeypatch.chdir(trained_model.parent)
     assert submit(write(recipe, tmp_path / "out", "training.global_batch_size=96", *overrides)).returncode == 0
     found = set(graph(cluster))
     every = {"plan", "encode", "finish", "train reference", "train proxy", "train main", "train baseline", "evaluate"}

@@ -99,7 +99,7 @@ def with_cluster(recipe, out, **section):
     return write(recipe, out, f"cluster={json.dumps({'gpus_per_node': 0} | section)}")
 
 
-def test_commands_of_the_preparing_jobs(cluster, recipe, tmp_path):
+def test_commands_of_the_preparing_jobs(cluster, recipe, tmp_path, trained_model):
     out = tmp_path / "out"
     script = with_cluster(recipe, out, set_up=[python_that(tmp_path, 'echo "$@"')])
     assert run_stage(script, "encode").stdout == f"-m doremi.slurm.tasks encode {out}\n"
@@ -108,7 +108,9 @@ def test_commands_of_the_preparing_jobs(cluster, recipe, tmp_path):
     unknown = run_stage(script, "nope")
     assert (unknown.returncode, unknown.stderr) == (2, "doremi: no stage nope\n")
     section = json.dumps({"gpus_per_node": 0, "set_up": [f"PATH={tmp_path}/bin:$PATH"]})
-    in_place = write(recipe, tmp_path / "x", "corpus={store: x, tokenizer: {path: y}}", f"cluster={section}")
+    in_place = write(
+        recipe, tmp_path / "x", f"corpus={{store: x, tokenizer: {{path: {trained_model}}}}}", f"cluster={section}"
+    )
     assert len(run_stage(in_place, "finish").stdout.splitlines()) == 1  # a store that is read in place
 
 

@@ -19,7 +19,7 @@ from doremi.evaluation.comparison import summarise
 from doremi.evaluation.evidence import nats_per_token
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
-from doremi.training import pretrained
+from doremi.training import configurations, pretrained, probes
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
@@ -141,13 +141,30 @@ def load_model(model: str | Path) -> PreTrainedModel:
     """A causal LM in float32, on the GPU where there is one.
 
     Raises:
-        InputError: what `pretrained.load` refuses.
+        InputError: what `pretrained.load` refuses, or its losses show that it is not causal.
     """
+    loaded = float32_model(model)
+    _check_causal(loaded, model)
+    return loaded
+
+
+def _check_causal(loaded: PreTrainedModel, model: str | Path) -> None:
+    """An encoder has losses too; they are of tokens that it has seen."""
+    config = loaded.config.get_text_config()
+    length = configurations.num_positions(config) or probes.PROBE_LENGTH
+    try:
+        probes.Probe(loaded, vocab_size=config.vocab_size, sequence_length=length).check(documents="joined")
+    except InputError as error:
+        raise InputError(f"{model}: {error}") from None
+
+
+def float32_model(model: str | Path) -> PreTrainedModel:
+    """What `load_model` loads, without asking whether it is causal; raises what `pretrained.load` does."""
     return pretrained.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _length(loaded: PreTrainedModel, model: str, asked: int | None) -> int:
-    longest = getattr(loaded.config, "max_position_embeddings", None)
+    longest = configurations.num_positions(loaded.config)
     if asked is not None and longest is not None and asked > longest:
         raise InputError(f"{model}: sequences of {asked} tokens, the model takes at most {longest}")
     return asked or min(longest or MAX_DEFAULT_LENGTH, MAX_DEFAULT_LENGTH)

@@ -12,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
 from doremi.errors import InputError
-from doremi.evaluation.checkpoints import load_model
+from doremi.evaluation.checkpoints import float32_model
 from doremi.training.pretrained import FOREIGN_ERRORS, reason
 
 
@@ -46,7 +46,7 @@ def load(folder: Path, *, batch_size: int) -> LanguageModel:
     Raises:
         InputError: transformers cannot load it, or a tensor of it is missing or left over.
     """
-    model = load_model(folder)
+    model = float32_model(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except FOREIGN_ERRORS as error:

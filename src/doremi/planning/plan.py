@@ -10,7 +10,7 @@ from typing import Any
 from doremi import preflight, published
 from doremi.corpus import TokenStore
 from doremi.errors import InputError
-from doremi.experiment import RUNS
+from doremi.experiment import RUNS, check_models
 from doremi.planning import disk, doubts, held_out, memory
 from doremi.planning.disk import Disk
 from doremi.planning.held_out import HeldOutScoring
@@ -54,6 +54,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
         InputError: what `preflight.check` refuses, or a batch that cannot be split over the devices.
     """
     preflight.check(recipe)
+    check_models(recipe)
     store = prepared_store(recipe, out)
     vocab_size = store.vocab_size if store else _vocab_size(recipe)
     sizes = {run: measure(recipe, run, vocab_size=vocab_size) for run in RUNS}

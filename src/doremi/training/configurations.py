@@ -176,7 +176,12 @@ def _check_pretrained(config: ModelConfig, text: PretrainedConfig, *, vocab_size
         )
 
 
+def num_positions(config: PretrainedConfig) -> int | None:
+    """How long a sequence may be; None where nothing bounds it."""
+    return min(_lengths(config).values(), default=None)
+
+
 def _lengths(config: PretrainedConfig) -> dict[str, int]:
     """The values that bound the length of a sequence; 0 and less mean that nothing does."""
-    values = {name: getattr(config, name, None) for name in LENGTH}
+    values = {name: vars(config).get(name) for name in LENGTH}
     return {name: value for name, value in values.items() if type(value) is int and value > 0}

@@ -50,9 +50,9 @@ def _build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, atten
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Embedding) and module.padding_idx == hf_config.get_text_config().eos_token_id:
-            module.padding_idx = None  # EOS is a token like others, also where the type wants a number for padding
+    embeddings = model.get_input_embeddings()
+    if getattr(embeddings, "padding_idx", None) == hf_config.get_text_config().eos_token_id:
+        embeddings.padding_idx = None  # EOS is a token like others, also where the type wants a number for padding
     return model
 
 

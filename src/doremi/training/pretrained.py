@@ -21,6 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from doremi import files
 from doremi.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HUB_FILES = ("*.json", "model*.safetensors", "*.txt", "*.model")  # no pickles
 NUM_SHOWN = 3  # tensors that a message names
@@ -105,15 +107,19 @@ def check(
         config = hf_config or AutoConfig.from_pretrained(folder, trust_remote_code=False)
         headers = _read_headers(folder, config)
         built = empty(config)
-        _, found = type(built).from_pretrained(
-            None,
-            config=built.config,
-            state_dict={name: torch.empty(header.shape, device="meta") for name, header in headers.items()},
-            device_map={"": "meta"},
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            key_mapping=renamed,
-        )
+        try:
+            _, found = type(built).from_pretrained(
+                None,
+                config=built.config,
+                state_dict={name: torch.empty(header.shape, device="meta") for name, header in headers.items()},
+                device_map={"": "meta"},
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                key_mapping=renamed,
+            )
+        except NotImplementedError as error:  # a type that moves weights to the CPU while it converts them (qwen4_exp)
+            logger.debug("%s cannot be looked at without its weights: %s", model, error)
+            return
     _check_all_used(model, found, headers, is_part=renamed is not None)
 
 
@@ -269,10 +275,10 @@ def _shape(shape: Iterable[int]) -> str:
 @contextmanager
 def _no_table() -> Iterator[None]:
     """Without transformers' table of what is missing: it is refused in a line."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    theirs = logging.getLogger("transformers.modeling_utils")
+    level = theirs.level
+    theirs.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        theirs.setLevel(level)

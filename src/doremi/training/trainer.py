@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import DistributedType
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -35,7 +36,7 @@ from doremi.training.objective import DomainSums, Objective, count_targets, doma
 from doremi.training.probes import Probe
 from doremi.training.progress import TokenProgress
 from doremi.training.schedules import LearningRateSchedule
-from doremi.training.token_loss import token_nats
+from doremi.training.token_loss import token_losses, token_nats
 from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)
@@ -179,7 +180,8 @@ class DoReMiTrainer(Trainer):
         probe = self._check_losses(model, mixture)
         if probe is not None and self.objective.needs_losses:
             probe.check_repeatable(already_off=changed)
-        if probe is not None and self._may_find_unused and self.args.world_size > 1:
+        is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
+        if probe is not None and self._may_find_unused and is_replicated:
             self._look_for_unused(probe)
 
     def _look_for_unused(self, probe: Probe) -> None:
@@ -189,7 +191,8 @@ class DoReMiTrainer(Trainer):
             logger.info("%d parameters never get a gradient, such as %s", len(unused), unused[0])
 
     def _check_losses(self, model: PreTrainedModel, mixture: MixtureSettings) -> Probe | None:
-        if not isinstance(model, PreTrainedModel) or any(parameter.is_meta for parameter in model.parameters()):
+        is_elsewhere = self.is_deepspeed_enabled or any(parameter.is_meta for parameter in model.parameters())
+        if not isinstance(model, PreTrainedModel) or is_elsewhere:
             return None
         # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
         suitability.check_model(model, documents=mixture.documents)
@@ -268,8 +271,12 @@ class DoReMiTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first."""
-        nats = token_nats(model, inputs)
+        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first.
+
+        What the model adds to the mean loss of a batch comes on top, outside Eq. 1, at the micro-batch's share of the
+        rows of the step: its coefficient is that of a whole batch, however the batch is split.
+        """
+        nats, auxiliary = token_losses(model, inputs)
         if self._unsummed and not self._is_delayed:
             self._add_sums(nats.detach(), inputs)
         row_nats = nats.sum(dim=1)
@@ -279,7 +286,10 @@ class DoReMiTrainer(Trainer):
         if self._unsummed:
             self._add_sums(nats.detach(), inputs)
         self._count_for_the_log(row_nats.detach(), inputs)
-        return self.args.world_size * (weights * row_nats).sum()
+        loss = (weights * row_nats).sum()
+        if auxiliary is not None:
+            loss = loss + len(row_nats) / self._global_batch_size * auxiliary
+        return self.args.world_size * loss
 
     def _count_for_the_log(self, row_nats: torch.Tensor, batch: Batch) -> None:
         num_domains = len(self.objective.names)
