@@ -58,7 +58,7 @@ def recipe(tmp_path) -> Path:
 
 @pytest.fixture
 def trained_model(tmp_path) -> Path:
-    """A tiny model with its tokenizer, in a folder called y: what a recipe names is looked at before a script is made."""
+    """A tiny model with its tokenizer, in a folder called y: what a recipe names is looked at early."""
     folder = tmp_path / "y"
     LlamaForCausalLM(
         LlamaConfig(
@@ -71,7 +71,7 @@ def trained_model(tmp_path) -> Path:
             max_position_embeddings=64,
             bos_token_id=0,
             eos_token_id=0,
-        )  # fmt: skip
+        )
     ).save_pretrained(folder)
     tokenizers.train(["the a of and"], vocab_size=300).save(folder)
     return folder
