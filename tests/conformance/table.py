@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "model-types.md"
 HEAD = """\
 # Which model types work
 
-transformers {version} has {number} causal model types. Each that can be built small was taken through what a run does,
+transformers {version} has {number} causal model types. Each was made small and taken through what a run does,
 with random parameters, two layers (or one of each kind that the type has) and rows of {length} tokens on a CPU: token
 losses against the model's own logits, two proxy steps against Eq. 1 worked out with plain PyTorch, in one and in three
 micro-batches, saving and loading, rows longer than the configuration says, and the probes that every run begins with.
@@ -34,7 +34,7 @@ micro-batches, saving and loading, rows longer than the configuration says, and 
   1e-5 is refused. Layers that know no boundaries between documents (recurrent ones) show it, and models that ignore
   positions.
 
-{trained} types train, {separate} of them with separate documents; {refused} are refused; {untried} could not be tried.
+{trained} types train, {separate} of them with separate documents; {refused} are refused.
 
 """
 REFUSED = """\
@@ -48,12 +48,6 @@ TRAINED = """
 
 | type | separate | why not | FLOPs |
 |---|---|---|---|
-"""
-UNTRIED = """
-## Not tried
-
-| type | why |
-|---|---|
 """
 
 
@@ -104,15 +98,13 @@ def render(lines: dict[str, str]) -> str:
     refused, trained = ([line for line in lines.values() if line.count(" |") == number] for number in (2, 4))
     head = HEAD.format(
         version=transformers.__version__,
-        number=len(zoo.ALL_TYPES),
+        number=len(zoo.TYPES),
         length=LENGTH,
         trained=len(trained),
         separate=sum("| yes |" in line for line in trained),
         refused=len(refused),
-        untried=len(zoo.UNBUILDABLE),
     )
-    untried = [row(values) for values in zoo.UNBUILDABLE.items()]
-    tables = ((REFUSED, refused), (TRAINED, trained), (UNTRIED, untried))
+    tables = ((REFUSED, refused), (TRAINED, trained))
     return head + "".join(title + "".join(line + "\n" for line in table) for title, table in tables)
 
 
