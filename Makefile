@@ -11,7 +11,7 @@ BENCH_INSTALLED := $(BENCH_VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu stacks build docs lint format clean help
+.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu stacks build docs model-types lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ docs: $(INSTALLED)  ## the site, into build/site
 	mkdir -p build
 	$(BIN)/doremi run --help-recipe > build/recipe.txt
 	$(BIN)/zensical build --strict --clean
+
+model-types: $(INSTALLED)  ## docs/model-types.md: what every causal model type of transformers does, about 8 minutes
+	$(TEST_ENVIRONMENT) $(BIN)/python -m tests.conformance.table
 
 lint: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCAB_SIZE, MAX_LENGTH = 300, 64
-ALL_TYPES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+TYPES = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 HIDDEN, HEADS, KEY_VALUE_HEADS, HEAD_SIZE, MLP = 32, 4, 2, 8, 48
 WINDOW = 6
@@ -108,6 +108,17 @@ SLIDING_LATENT = {  # sizes of the other kind of layer have arguments of their o
     "swa_v_head_dim": 8,
 }
 GLOBAL_HEADS = {"global_head_dim": 2 * HEAD_SIZE}
+# Types whose default is no valid configuration.
+NO_DEFAULT: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": 0,
+            "num_kv_shared_layers": 30,
+        }
+    },
+}
 SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "blt": {"encoder_hash_byte_group_vocab": 50},
@@ -124,6 +135,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gemma3n_text": SHARING,
     "gemma3n": {"text_config": SHARING},
     "gemma4": {"text_config": GLOBAL_HEADS},
+    "gemma4_assistant": {"text_config": {"num_kv_shared_layers": 2}},
+    "gemma4_unified_assistant": {"text_config": {"num_kv_shared_layers": 2}},
     "gemma4_text": GLOBAL_HEADS,
     "gemma4_unified": {"text_config": GLOBAL_HEADS},
     "gemma4_unified_text": GLOBAL_HEADS,
@@ -174,13 +187,6 @@ QWEN4_EXP = {  # without an indexer it does not compute
 }
 SPECIAL |= {"qwen4_exp_text": QWEN4_EXP, "qwen4_exp": {"text_config": QWEN4_EXP}}
 
-UNBUILDABLE: dict[str, str] = {
-    "gemma4_assistant": "drafts for another model: its layers read the keys and values of that model",
-    "gemma4_unified_assistant": "drafts for another model: its layers read the keys and values of that model",
-    "musicgen": "a decoder of audio codes, whose class cannot be built from the configuration of the type",
-    "musicgen_melody": "a decoder of audio codes, whose class cannot be built from the configuration of the type",
-}
-TYPES = tuple(name for name in ALL_TYPES if name not in UNBUILDABLE)
 DOZEN = (
     "gpt2",
     "gpt_neox",
@@ -206,7 +212,8 @@ def config(model_type: str) -> PretrainedConfig:
 def values(model_type: str) -> dict[str, Any]:
     """What differs from the type's default configuration."""
     logging.getLogger("transformers").setLevel(logging.ERROR)  # defaults with token ids beyond their own vocabulary
-    return _merged(_shrunk(AutoConfig.for_model(model_type)), SPECIAL.get(model_type, {}))
+    default = AutoConfig.for_model(model_type, **NO_DEFAULT.get(model_type, {}))
+    return _merged(_shrunk(default), SPECIAL.get(model_type, {}))
 
 
 def write(model_type: str, folder: Path) -> Path:

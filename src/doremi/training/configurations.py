@@ -138,10 +138,15 @@ def _set(config: PretrainedConfig, key: str, value: Any) -> None:
 
 
 def fit(config: PretrainedConfig, *, vocab_size: int, eos_token_id: int, sequence_length: int) -> None:
-    """Give a configuration whose parameters will be fresh the corpus' vocabulary and room for the sequences."""
-    for name in VOCABULARY:
-        if hasattr(config, name):
-            setattr(config, name, vocab_size)
+    """Give a configuration whose parameters will be fresh the corpus' vocabulary and room for the sequences.
+
+    Parts of it that had the same vocabulary follow: BLT's patcher, encoder and decoder read the same tokens.
+    """
+    before = getattr(config, "vocab_size", None)
+    for _, part in parts(config):
+        for name in VOCABULARY:
+            if hasattr(part, name) and (part is config or getattr(part, name) == before):
+                setattr(part, name, vocab_size)
     config.bos_token_id = config.eos_token_id = eos_token_id
     _set_no_padding(config, eos_token_id)
     for name, length in _lengths(config).items():

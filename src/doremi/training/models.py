@@ -38,8 +38,8 @@ def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attent
     """
     try:
         model = _build(config, hf_config, seed=seed, attention=attention)
-    except ImportError as error:
-        raise InputError(f"models: {hf_config.model_type}: {str(error).splitlines()[0]}") from None
+    except (ImportError, ValueError) as error:  # a package that is not there; values that do not go together
+        raise InputError(f"models: {hf_config.model_type}: {str(error).strip().splitlines()[0]}") from None
     check_vocabulary(model, vocab_size=hf_config.get_text_config().vocab_size, exact=config.init == "random")
     return model
 
