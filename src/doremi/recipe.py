@@ -198,8 +198,8 @@ class ModelConfig(Section):
     overrides: dict[str, Any] = Field({}, description="configuration values to set on top, such as hidden_size: 128")
     attn_implementation: str = Field(
         "auto",
-        description="attention kernel: auto (FlashAttention where it can be had, else transformers' choice), eager, sdpa, "
-        "flash_attention_2, flex_attention",
+        description="attention kernel: auto (FlashAttention where it can be had, else transformers' choice), eager, "
+        "sdpa, flash_attention_2, flex_attention",
     )
 
     @model_validator(mode="after")
