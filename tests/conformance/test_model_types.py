@@ -5,8 +5,6 @@ A dozen of different kinds in `make test`, all of them in `make test-slow`; what
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import transformers
 
@@ -21,9 +19,9 @@ MOST_REFUSED = 20
 
 
 @pytest.fixture(autouse=True)
-def _quiet(caplog):
-    """Of transformers, what it says of default configurations with token ids beyond their own vocabulary."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+def _quiet():
+    with zoo.quiet():
+        yield
 
 
 def is_right_or_refused(model_type, tmp_path):

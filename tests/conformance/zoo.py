@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +213,21 @@ def config(model_type: str) -> PretrainedConfig:
 @functools.cache
 def values(model_type: str) -> dict[str, Any]:
     """What differs from the type's default configuration."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # defaults with token ids beyond their own vocabulary
-    default = AutoConfig.for_model(model_type, **NO_DEFAULT.get(model_type, {}))
+    with quiet():
+        default = AutoConfig.for_model(model_type, **NO_DEFAULT.get(model_type, {}))
     return _merged(_shrunk(default), SPECIAL.get(model_type, {}))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what transformers says of defaults, some of which have token ids beyond their own vocabulary."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def write(model_type: str, folder: Path) -> Path:
