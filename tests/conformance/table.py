@@ -98,7 +98,7 @@ def render(lines: dict[str, str]) -> str:
     refused, trained = ([line for line in lines.values() if line.count(" |") == number] for number in (2, 4))
     head = HEAD.format(
         version=transformers.__version__,
-        number=len(zoo.TYPES),
+        number=len(zoo.ALL_TYPES),
         length=LENGTH,
         trained=len(trained),
         separate=sum("| yes |" in line for line in trained),
@@ -112,14 +112,14 @@ def main(model_types: Iterable[str]) -> None:
     """Write the page anew, or only the lines of some types; fails if one of them is wrong."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    wanted, lines, wrong = tuple(model_types) or zoo.TYPES, committed(), []
+    wanted, lines, wrong = tuple(model_types) or zoo.ALL_TYPES, committed(), []
     for model_type in wanted:
         with tempfile.TemporaryDirectory() as folder:
             found = examine(model_type, Path(folder))
         lines[model_type] = row(cells(found))
         wrong += [model_type] if found.wrong else []
         print(lines[model_type], flush=True)
-    PAGE.write_text(render({name: lines[name] for name in zoo.TYPES if name in lines}))
+    PAGE.write_text(render({name: lines[name] for name in zoo.ALL_TYPES if name in lines}))
     if wrong:
         sys.exit(f"wrong: {', '.join(wrong)}")
 

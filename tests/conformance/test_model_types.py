@@ -44,7 +44,7 @@ def test_a_type_of_each_kind_is_right_or_refused(tmp_path, model_type):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", [name for name in zoo.TYPES if name not in zoo.DOZEN])
+@pytest.mark.parametrize("model_type", [name for name in zoo.ALL_TYPES if name not in zoo.DOZEN])
 def test_every_other_type_is_right_or_refused(tmp_path, model_type):
     is_right_or_refused(model_type, tmp_path)
 
@@ -53,7 +53,7 @@ def test_the_page_has_every_type_and_few_are_refused():
     lines = table.committed()
     if f"transformers {transformers.__version__} has" not in table.PAGE.read_text():
         pytest.skip(f"the page is of another version than transformers {transformers.__version__}")
-    assert lines.keys() == set(zoo.TYPES)
+    assert lines.keys() == set(zoo.ALL_TYPES)
     refused = {name for name, line in lines.items() if line.count("|") == 3}
     assert refused >= ENCODERS
     assert len(refused - ENCODERS) <= MOST_REFUSED
