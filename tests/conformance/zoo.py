@@ -189,7 +189,7 @@ QWEN4_EXP = {  # without an indexer it does not compute
 }
 SPECIAL |= {"qwen4_exp_text": QWEN4_EXP, "qwen4_exp": {"text_config": QWEN4_EXP}}
 
-UNBUILDABLE = {  # transformers makes no model of text from a configuration of the type; a recipe that names it is refused
+UNBUILDABLE = {  # transformers makes no model of text from a configuration of the type; recipes with it are refused
     "gemma4_assistant": "drafts for another model: its layers read the keys and values of that model",
     "gemma4_unified_assistant": "drafts for another model: its layers read the keys and values of that model",
     "musicgen": "a decoder of audio codes, whose class cannot be built from the configuration of the type",
@@ -288,8 +288,8 @@ def _layer_kinds(config: PretrainedConfig) -> dict[str, Any]:
         return {}
     kinds = [repr(column) for column in zip(*lists.values(), strict=True)]
     kept = sorted({kinds.index(kind) for kind in kinds})
-    kept = sorted({*kept, *range(depth)[: 2 - len(kept)]}) if len(kept) < 2 else kept
-    kept = [0, 1] if len(kept) < 2 else kept
+    if len(kept) < 2:
+        kept = [0, 1]
     return {name: [entries[index] for index in kept] for name, entries in lists.items()} | {depth_name: len(kept)}
 
 
