@@ -27,12 +27,13 @@ def check_devices(recipe: Recipe) -> None:
     """What training needs of this machine.
 
     Raises:
-        InputError: see `arguments.check_devices` and `preflight.check_machine`.
+        InputError: see `arguments.check_devices`, `trackers.check` and `preflight.check_machine`.
     """
-    from doremi.training import arguments
+    from doremi.training import arguments, trackers
 
     for run in RUNS:
         arguments.check_devices(recipe.training.for_run(run))
+        trackers.check(recipe.training.for_run(run).arguments)
     preflight.check_machine(recipe)
 
 
