@@ -24,8 +24,8 @@ if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
 
 @pytest.fixture(autouse=True)
 def _log_level_stays():
-    """A command sets the level of our loggers for its process, which here goes on with other tests."""
-    logger = logging.getLogger("doremi")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+    """A command sets the level of our loggers for its process, which here goes on with other tests.
+
+    Before each test and not after it: fixtures of a module run commands too.
+    """
+    logging.getLogger("doremi").setLevel(logging.NOTSET)
