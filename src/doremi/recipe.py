@@ -540,9 +540,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such recipe") from None
+        raise MissingFileError(f"{path}: no such recipe{_known_recipe(path)}") from None
     except (IsADirectoryError, UnicodeDecodeError):
-        raise InputError(f"{path}: expected a YAML file") from None
+        within = path / "recipe.yaml"
+        hint = f"; the recipe of this run directory is {within}" if within.is_file() else ""
+        raise InputError(f"{path}: expected a YAML file{hint}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
@@ -550,6 +552,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply_override(content, override)
     return parse(content, source=str(path))
+
+
+def _known_recipe(path: Path) -> str:
+    """What to do for one that comes with the package, and is not there yet."""
+    name = path.name.removesuffix(".yaml")
+    comes_with_us = (Path(__file__).parent / "recipes" / f"{name}.yaml").is_file()
+    return f"; `doremi recipe {name} > {name}.yaml` writes the one that comes with doremi" if comes_with_us else ""
 
 
 def parse(content: Mapping[str, Any], *, source: str = "recipe") -> Recipe:

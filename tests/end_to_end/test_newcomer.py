@@ -130,6 +130,31 @@ class TestLengthOfTheRun:
         assert lengths == [24, 100]
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "{out}"], "expected a YAML file; the recipe of this run directory is {out}/recipe.yaml"),
+        (["plan", "custom"], "custom: no such recipe; `doremi recipe custom > custom.yaml` writes the one that"),
+        (["plan", "custom.yaml"], "custom.yaml: no such recipe; `doremi recipe custom > custom.yaml` writes"),
+        (["plan", "mine.yaml"], "mine.yaml: no such recipe\n"),
+        (
+            ["perplexity", "{out}", "--corpus", "{out}"],
+            "The models in this run directory are {out}/rounds/01/reference, {out}/runs/doremi/seed-0",
+        ),
+    ],
+)
+def test_what_was_probably_meant(prepared, run, monkeypatch, tmp_path, command, message):
+    shutil.copytree(prepared[1] / "corpus", tmp_path / "corpus")
+    shutil.copy(prepared[1] / "recipe.yaml", tmp_path)
+    for model in ("rounds/01/reference", "runs/doremi/seed-0"):
+        (tmp_path / model).mkdir(parents=True)
+        (tmp_path / model / "config.json").touch()
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = run(*(word.replace("{out}", str(tmp_path)) for word in command))
+    assert code == 2
+    assert message.replace("{out}", str(tmp_path)) in stderr
+
+
 # ---- looking costs nothing and writes nothing ----
 
 

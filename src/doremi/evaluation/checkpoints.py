@@ -145,9 +145,20 @@ def load_model(model: str | Path) -> PreTrainedModel:
     Raises:
         InputError: what `pretrained.load` refuses, or its losses show that it is not causal.
     """
-    loaded = float32_model(model)
+    try:
+        loaded = float32_model(model)
+    except InputError as error:
+        raise InputError(f"{error}{_models_within(model)}") from None
     _check_causal(loaded, model)
     return loaded
+
+
+def _models_within(model: str | Path) -> str:
+    """The models of a run directory, which was given in their place."""
+    folder = Path(model)
+    found = sorted([*folder.glob("rounds/*/*/config.json"), *folder.glob("runs/*/*/config.json")])
+    names = ", ".join(str(path.parent) for path in found[:5])
+    return f". The models in this run directory are {names}{', ...' if len(found) > 5 else ''}" if found else ""
 
 
 def _check_causal(loaded: PreTrainedModel, model: str | Path) -> None:
