@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from tests.training.test_interruption import Send, make_trainer
 def clock(monkeypatch):
     """Seconds, to be set."""
     now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now.seconds)
+    for module in ("doremi.progress", "doremi.training.progress"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
 
@@ -93,3 +95,20 @@ def test_a_log_of_a_training_run(tmp_path, capsys, monkeypatch):
     log = {str(entry["step"]): f"{entry['loss']:.3f}" for entry in trainer.state.log_history if "loss" in entry}
     assert [step for step, _ in found] == ["5", "7", "10", "15"]
     assert dict(found) == log
+
+
+def test_a_file_that_takes_long_to_prepare(tmp_path, monkeypatch, caplog):
+    """Where there is no bar, its documents are counted every half minute, and not only when it is done."""
+    from doremi.corpus import prepare
+    from doremi.recipe import CorpusConfig
+
+    clock = itertools.count(0, 20)  # every look takes 20 s
+    monkeypatch.setattr("doremi.corpus.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("doremi.corpus.documents.CHUNK_BYTES", 300)
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{"word " * 50}{i}"}}\n' for i in range(100)))
+    config = CorpusConfig(inputs=[{"path": str(tmp_path / "a.jsonl"), "domain": "a"}], tokenizer={"vocab_size": 260})
+    with caplog.at_level("INFO", logger="doremi"):
+        prepare(config, tmp_path / "out")
+    lines = [message for message in caplog.messages if message.startswith("tokenise: 0 of 1 input files, ")]
+    assert lines
+    assert all(line.endswith(" MB so far") for line in lines)
