@@ -185,11 +185,17 @@ def test_the_models_of_a_run_directory_are_named_after_it(tmp_path):
     recipe = write_recipe(tmp_path, steps=2, arguments={"report_to": "tensorboard", "run_name": "exp 7"})
     names = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trackers, "_events", lambda folder, name: names.append((folder, name)) or folder / "events")
+        patch.setattr(trackers, "_events", lambda folder, *name: names.append((folder, *name)) or folder / "events")
         assert main(["train", str(recipe), "--run", "reference", "--out", str(tmp_path / "first")]) == 0
         override = ["--set", "training.arguments={report_to: tensorboard}"]
         assert main(["train", str(recipe), "--run", "reference", "--out", str(tmp_path / "second"), *override]) == 0
     assert names == [
-        (tmp_path / "first/rounds/01/reference", "exp 7/reference"),
-        (tmp_path / "second/rounds/01/reference", "second/reference"),
+        (tmp_path / "first/rounds/01/reference", "exp 7", "reference"),
+        (tmp_path / "second/rounds/01/reference", "second", "reference"),
     ]
+
+
+def test_no_name_leads_out_of_the_chosen_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path))
+    assert trackers._events(tmp_path, "..", "../x/y") == tmp_path / "%2E%2E" / "..%2Fx%2Fy"
+    assert trackers._events(tmp_path, "a.b", "main, seed 1") == tmp_path / "a.b" / "main, seed 1"

@@ -93,7 +93,7 @@ def recording(trainer: Trainer, *, group: str, folder: Path) -> Iterator[None]:
     args.run_name = f"{group}/{model}"
     callbacks = _callbacks(trainer)
     if "tensorboard" in callbacks:
-        callbacks["tensorboard"].logging_dir = str(_events(folder, args.run_name))
+        callbacks["tensorboard"].logging_dir = str(_events(folder, group, model))
     if "wandb" in callbacks and launch.is_first():
         _begin_wandb(group=group, name=args.run_name, folder=folder)
     is_complete = False
@@ -113,11 +113,17 @@ def _callbacks(trainer: Trainer) -> dict[str, TrainerCallback]:
     return {names[type(callback)]: callback for callback in found if type(callback) in names}
 
 
-def _events(folder: Path, name: str) -> Path:
+def _events(folder: Path, group: str, model: str) -> Path:
     chosen = os.environ.get("TENSORBOARD_LOGGING_DIR")
     if chosen is None:
         return folder / TENSORBOARD
-    return Path(chosen).expanduser().joinpath(*(quote(part, safe=" ,()") for part in name.split("/")))
+    return Path(chosen).expanduser() / _component(group) / _component(model)
+
+
+def _component(name: str) -> str:
+    """A name as one component of a path, which cannot lead out of its folder."""
+    encoded = quote(name, safe=" ,()")
+    return encoded.replace(".", "%2E") if not encoded.strip(".") else encoded
 
 
 def _begin_wandb(*, group: str, name: str, folder: Path) -> None:
