@@ -204,11 +204,9 @@ def _check_held_out(experiment: Experiment) -> None:
 
 def num_parameters(experiment: Experiment, run: RunName) -> int:
     """Of one of the recipe's models, which takes no memory for it."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    from doremi.training import pretrained
 
-    with torch.device("meta"):
-        return int(AutoModelForCausalLM.from_config(_check_model(experiment, run)).num_parameters())
+    return int(pretrained.empty(_check_model(experiment, run)).num_parameters())
 
 
 def _check_model(experiment: Experiment, run: RunName) -> PretrainedConfig:

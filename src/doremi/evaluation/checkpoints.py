@@ -148,7 +148,9 @@ def load_model(model: str | Path) -> PreTrainedModel:
     try:
         loaded = float32_model(model)
     except InputError as error:
-        raise InputError(f"{error}{_models_within(model)}") from None
+        if within := _models_within(model):
+            raise InputError(f"{error}{within}") from None
+        raise
     _check_causal(loaded, model)
     return loaded
 
