@@ -125,6 +125,46 @@ def test_two_paths_and_no_conversion(tmp_path, hub, monkeypatch, capsys):
     assert DomainWeights.from_json(out / "weights.json") == answer["train_domain_weights"]
 
 
+def natural(counting, folder, capsys, out):
+    """What the page has in place of ``scripts/write_config.py``."""
+    capsys.readouterr()
+    row = next(line for line in PAGE.splitlines() if line.startswith("| `scripts/write_config.py`"))
+    words = shlex.split(row.split("|")[2].strip().strip("`"))
+    assert words[:6] == ["doremi", "weights", "baseline", "natural(packed)", "--corpus", "DIR"]
+    changes = {"natural(packed)": f"natural({counting})", "DIR": str(folder), "FILE": str(out)}
+    assert cli.main([*(changes.get(word, word) for word in words[1:]), "--sequence-length", str(ROW)]) == 0
+    return DomainWeights.from_json(out)
+
+
+def test_natural_weights_in_both_countings_of_upstream(tmp_path, hub, monkeypatch, capsys):
+    """Of the preprocessed folder as it is, of a run directory that reads it, and as the weights of a recipe."""
+    preprocessed, shards = tmp_path / "pile_preprocessed", {"ArXiv": 3, "Github": 1, "Wikipedia (en)": 2}
+    for domain, number in shards.items():
+        for shard in range(number):
+            save_rows(preprocessed / "train" / domain / f"{shard:02}", domain, tokenizer=hub, num_rows=10, start=shard)
+        save_rows(preprocessed / "validation" / domain, domain, tokenizer=hub, num_rows=2, start=9000)
+    epochs = {"ArXiv": 2.0, "Github": 1.0, "Wikipedia (en)": 3.0}  # of the Pile
+    expected = {name: shards[name] * epochs[name] / 13 for name in shards}  # rows of one length fill a chunk each
+    recipe = yaml.safe_load(blocks("yaml")[0]) | {"weights": {"reference": "natural(packed)", "epochs": epochs}}
+    paths = {"/path/to/preprocessed": preprocessed}
+    write_recipe(tmp_path, yaml.safe_dump(recipe), paths)
+    monkeypatch.chdir(tmp_path)
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    assert cli.main(["plan", "upstream.yaml", *settings, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["stages"][0]["epochs"]
+    rows = {name: 10 * number for name, number in shards.items()}
+    assert planned == {name: pytest.approx(24 * expected[name] / rows[name]) for name in rows}
+    assert not (tmp_path / "runs").exists()
+    assert cli.main(["prepare", "upstream.yaml", *settings]) == 0
+    for folder in (preprocessed, tmp_path / "runs" / "upstream"):
+        for counting in ("packed", "padded"):
+            assert natural(counting, folder, capsys, tmp_path / "w.json") == pytest.approx(expected)
+    capsys.readouterr()
+    assert cli.main(["corpus", "show", str(preprocessed), "--json", "--sequence-length", str(ROW)]) == 0
+    shown = json.loads(capsys.readouterr().out)["domains"]
+    assert {domain["name"]: domain["sequences"] for domain in shown} == rows
+
+
 def test_a_folder_without_splits(tmp_path, hub, monkeypatch, capsys):
     preprocessed = tmp_path / "own"
     for domain in TEXTS:

@@ -10,7 +10,7 @@ from doremi.errors import InputError
 from tests import made_up
 
 ANSWER = {"a": 0.5, "b": 0.495, "c": 0.005}  # c is at the floor
-SMALL = {"reference": {"preset": "tiny", "overrides": {"hidden_size": 16}}}
+SMALL = {"reference": {"preset": "tiny", "overrides": {"hidden_size": 16}}, "proxy": "tiny", "main": "tiny"}
 
 
 def folders(experiment, runs):

@@ -264,7 +264,7 @@ def finished_search(folder, **sections):
 
 
 def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
-    small = {"reference": {"preset": "tiny", "overrides": {"hidden_size": 16}}}
+    small = {"reference": {"preset": "tiny", "overrides": {"hidden_size": 16}}, "proxy": "tiny", "main": "tiny"}
     experiment, found = finished_search(tmp_path, models=small)
     assert found["reference"]["flops"] == flops(experiment, "reference") < flops(experiment, "proxy")
     expected = flops(experiment, "proxy") + scoring_flops(experiment)

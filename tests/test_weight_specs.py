@@ -22,9 +22,8 @@ class Store:
     def __init__(self, packing="pack"):
         self.packing = packing
 
-    @classmethod
-    def open(cls, path, *, packing):
-        return cls(packing)
+    def with_packing(self, packing):
+        return Store(packing)
 
     def num_tokens(self, name):
         return self.tokens[name]

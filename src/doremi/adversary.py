@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from doremi.errors import InputError
 from doremi.recipe import ReweightingConfig
 from doremi.reweighting.options import GroupDROOptions
+from doremi.weights import listed, nearest
 
 
 def options(
@@ -55,7 +56,9 @@ def _by_domain(
     if not isinstance(bound, Mapping):
         return (float(bound),) * len(names)
     if unknown := sorted(set(bound) - set(names)):
-        raise InputError(f"reweighting.{key}: no such domain: {unknown[0]!r}; there are {', '.join(map(repr, names))}")
+        raise InputError(
+            f"reweighting.{key}: no such domain: {listed(unknown)}; there are {listed(names)}{nearest(unknown, names)}"
+        )
     return tuple(float(bound.get(name, default)) for name in names)
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from doremi.errors import InputError
-from doremi.weights import DomainWeights
+from doremi.weights import DomainWeights, listed, nearest
 
 FLOOR = 0.1  # of the reference weight: a domain below it has, for practical purposes, been dropped
 
@@ -38,7 +38,9 @@ def check_epochs(epochs: Mapping[str, float], names: Collection[str], *, source:
     if not isinstance(epochs, Mapping):
         raise InputError(f"{source}: expected {{name: epochs}}, got {epochs!r:.60}")
     if unknown := sorted(set(epochs) - set(names)):
-        raise InputError(f"epochs of {unknown[0]!r}: no such domain; there are {', '.join(map(repr, names))}")
+        raise InputError(
+            f"epochs of {unknown[0]!r}: no such domain; there are {listed(names)}{nearest(unknown[:1], names)}"
+        )
     for name, value in epochs.items():
         if isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value < math.inf):
             raise InputError(f"epochs of {name!r} are {value!r}; they must be a number above 0")

@@ -24,6 +24,7 @@ from doremi.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
     from doremi.experiment import Experiment
+    from doremi.recipe import Recipe
 
 TRAINING_VERBS = ("demo", "run", "train")
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
@@ -174,8 +175,8 @@ def _add_loader(verbs: argparse._SubParsersAction) -> None:
     inspect = kinds.add_parser(
         "inspect",
         help="rows of each domain against the weights, epochs, first rows",
-        description="Works out what the loader of one run will draw, without reading a token: rows of each domain "
-        "against its weight, epochs, domains that are repeated too often, and the first rows.",
+        description="Works out what the loader of one run will draw from a prepared corpus, without reading a token: "
+        "rows of each domain against its weight, epochs, domains that are repeated too often, and the first rows.",
     )
     inspect.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
     inspect.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: those of the run)")
@@ -184,7 +185,7 @@ def _add_loader(verbs: argparse._SubParsersAction) -> None:
     )
     inspect.add_argument("--json", action="store_true", help="print JSON instead of a table")
     _add_recipe_flags(inspect)
-    inspect.set_defaults(action=_run_stage, stage=_inspect_loader)
+    inspect.set_defaults(action=_inspect_loader)
 
 
 def _add_report(verbs: argparse._SubParsersAction) -> None:
@@ -216,9 +217,7 @@ def _run_stage(options: argparse.Namespace) -> None:
     loaded = recipe.load(options.recipe, options.overrides)
     out = options.out or Path("runs") / options.recipe.stem
     if options.dry_run:
-        from doremi import planning
-
-        print(loaded.to_yaml(), planning.show(planning.make(loaded, out), loaded), sep="\n")
+        _print_plan(loaded, out)
         return
     if getattr(options, "slurm", None) is not None:
         write_pipeline(loaded, out, options.slurm)
@@ -238,6 +237,12 @@ def _run_stage(options: argparse.Namespace) -> None:
     if options.verb in TRAINING_VERBS:
         pipeline.check_devices(loaded)
     options.stage(pipeline.open_experiment(loaded, out), options)
+
+
+def _print_plan(recipe: Recipe, out: Path) -> None:
+    from doremi import planning
+
+    print(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe), sep="\n")
 
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -262,9 +267,18 @@ def _train(experiment: Experiment, options: argparse.Namespace) -> None:
     pipeline.train_one(experiment, options.run_name)
 
 
-def _inspect_loader(experiment: Experiment, options: argparse.Namespace) -> None:
-    from doremi import pipeline
+def _inspect_loader(options: argparse.Namespace) -> None:
+    from doremi import pipeline, recipe
+    from doremi.experiment import open_prepared
 
+    loaded = recipe.load(options.recipe, options.overrides)
+    out = options.out or Path("runs") / options.recipe.stem
+    if options.dry_run:
+        _print_plan(loaded, out)
+        return
+    if not launch.is_first():
+        return
+    experiment = open_prepared(loaded, out)
     told = pipeline.forecast_run(experiment, options.run_name, num_steps=options.steps)
     print(json.dumps(told.to_dict(), indent=1) if options.json else console.forecast_table(told))
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from doremi import console
 from doremi.cli_prepare import positive
+
+if TYPE_CHECKING:
+    from doremi.corpus import TokenStore
 
 SEQUENCE_LENGTH = 1024  # upstream's and the paper's
 
@@ -82,9 +87,8 @@ def _add_sequence_length(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sequence-length",
         type=positive,
-        default=SEQUENCE_LENGTH,
         metavar="L",
-        help=f"tokens in a row (default: {SEQUENCE_LENGTH})",
+        help=f"tokens in a row (default: that of the main model in a run directory, else {SEQUENCE_LENGTH})",
     )
 
 
@@ -96,14 +100,34 @@ def corpus_folder(folder: Path) -> Path:
     return within if within.is_dir() and not (folder / "manifest.json").exists() else folder
 
 
-def _show(options: argparse.Namespace) -> None:
-    from doremi.corpus import TokenStore, inspection
+def sequence_length(options: argparse.Namespace) -> int:
+    """What ``--sequence-length`` says, or the run directory, or 1024."""
+    from doremi import run_directory
 
-    store = TokenStore.open(corpus_folder(options.folder))
+    found = options.sequence_length or run_directory.sequence_length(options.folder)
+    return SEQUENCE_LENGTH if found is None else found
+
+
+def open_sizes(folder: Path) -> TokenStore:
+    """What is prepared in ``folder``, or saved datasets with token ids of an unknown tokenizer, to be counted."""
+    from doremi.corpus import TokenStore, open_arrow
+    from doremi.corpus.arrow_store import is_tree
+
+    prepared = corpus_folder(folder)
+    if not (prepared / "manifest.json").exists() and is_tree(prepared):
+        return open_arrow(prepared, tokenizer=None)
+    return TokenStore.open(prepared)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from doremi.corpus import inspection
+
+    store = open_sizes(options.folder)
+    length = sequence_length(options)
     if options.json:
-        print(json.dumps(inspection.to_json(store, sequence_length=options.sequence_length), indent=1))
+        print(json.dumps(inspection.to_json(store, sequence_length=length), indent=1))
     else:
-        print(inspection.show(store, sequence_length=options.sequence_length))
+        print(inspection.show(store, sequence_length=length, width=console.width()))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -127,6 +151,6 @@ def _export(options: argparse.Namespace) -> None:
     from doremi.corpus import TokenStore, to_datasets
 
     store = TokenStore.open(corpus_folder(options.folder))
-    out = to_datasets(store, options.out, rows=options.rows, sequence_length=options.sequence_length)
+    out = to_datasets(store, options.out, rows=options.rows, sequence_length=sequence_length(options))
     print(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
     print(f"tokenizer  {store.tokenizer_path}")

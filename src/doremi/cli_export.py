@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi import files, published
+from doremi import files, published, weight_specs
 from doremi.errors import MissingFileError
 from doremi.report.escaping import visible
 from doremi.weights import DomainWeights
@@ -33,7 +33,7 @@ def add_export(kinds: argparse._SubParsersAction, load: LoadWeights) -> None:
         epilog=_table_of_formats(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("weights", metavar="FILE", help="weights file, or published weights by name")
+    export.add_argument("weights", metavar="FILE", help="weights file, run directory, or published weights by name")
     export.add_argument("--format", dest="format_id", required=True, choices=list(FORMATS), metavar="ID", help="below")
     export.add_argument(
         "--corpus", type=Path, required=True, metavar="DIR", help="run directory, or folder of a prepared corpus"
@@ -103,7 +103,7 @@ def _other_origin(source: str, store: TokenStore) -> list[str]:
     """A warning where the weights were found with another tokenizer than that of the corpus."""
     if source in published.names():
         return [f"published for another tokenizer or corpus: {published.load(source).tokenizer}"]
-    content = files.read_json(Path(source))
+    content = files.read_json(weight_specs.weights_file(source) or Path(source))
     provenance = content.get("provenance") if isinstance(content, dict) else None
     digest = provenance.get("tokenizer_digest") if isinstance(provenance, dict) else None
     if digest in (None, store.tokenizer_digest):

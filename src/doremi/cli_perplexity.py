@@ -35,7 +35,11 @@ def add_perplexity(verbs: argparse._SubParsersAction) -> None:
         "--weights", metavar="WEIGHTS", default="natural", help="reference weights: a rule or a file (default: natural)"
     )
     verb.add_argument(
-        "--sequence-length", type=_positive, metavar="L", help="of the windows (default: the model's, at most 1024)"
+        "--sequence-length",
+        type=_positive,
+        metavar="L",
+        help="of the windows (default: that of the main model where DIR is a run directory, else 1024; at most "
+        "what the model takes)",
     )
     verb.add_argument(
         "--max-tokens", type=_positive, metavar="N", help="cap per domain, in tokens of the corpus (default: all of it)"
@@ -57,6 +61,7 @@ def _perplexity(options: argparse.Namespace) -> None:
     from doremi.cli_corpus import corpus_folder
     from doremi.corpus import TokenStore
     from doremi.evaluation import checkpoints
+    from doremi.run_directory import sequence_length
 
     transformers_logging.disable_progress_bar()
     store = TokenStore.open(corpus_folder(options.corpus))
@@ -67,6 +72,7 @@ def _perplexity(options: argparse.Namespace) -> None:
             model,
             store,
             sequence_length=options.sequence_length,
+            default_length=sequence_length(options.corpus) or checkpoints.DEFAULT_LENGTH,
             max_tokens_per_domain=options.max_tokens,
             batch_size=options.batch_size,
         )

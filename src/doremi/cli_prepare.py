@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,11 +89,12 @@ def prepare_in_tasks(recipe: Recipe, out: Path, options: argparse.Namespace) -> 
     directory = RunDirectory(out)
     if options.executor == "slurm":
         return _submit(recipe, directory, _slurm_options(options))
+    from doremi import named_domains
     from doremi.corpus import prepare
 
     engine = _engine(options)
     directory.claim(recipe)
-    prepare(recipe.corpus, directory.corpus, encode_all=engine)
+    prepare(recipe.corpus, directory.corpus, encode_all=engine, check_domains=partial(named_domains.check, recipe))
     return True
 
 

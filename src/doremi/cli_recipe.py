@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from doremi import console
 from doremi.errors import InputError
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -44,4 +45,4 @@ def _show(options: argparse.Namespace) -> None:
         return
     for name in names():
         summary = text(name).split("\n")[0].removeprefix("# ")
-        print(f"{name:<16}  {summary}")
+        print(console.wrapped(f"{name:<16}  {summary}", indent=" " * 18, first=""))

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from doremi import baselines, console, files, published
-from doremi.cli_corpus import corpus_folder
+from doremi.cli_corpus import SEQUENCE_LENGTH, open_sizes, sequence_length
 from doremi.cli_export import add_export
 from doremi.errors import InputError
 from doremi.report.escaping import visible
 from doremi.reweighting import diagnostics
-from doremi.weights import DomainWeights
+from doremi.weights import DomainWeights, listed
 
-WEIGHTS = "weights file (plain {name: weight}, or upstream's two-key JSON), or published weights by name"
+WEIGHTS = "weights file (plain {name: weight}, or upstream's two-key JSON), run directory, or published weights by name"
 
 
 def add_weights(verbs: argparse._SubParsersAction) -> None:
@@ -65,14 +65,18 @@ def _add_baseline(kinds: argparse._SubParsersAction) -> None:
     )
     baseline.add_argument("rule", metavar="NAME", help="such as natural, natural(padded), temperature(2), unimax(4)")
     baseline.add_argument(
-        "--corpus", type=Path, required=True, metavar="DIR", help="a prepared corpus, or a run directory"
+        "--corpus",
+        dest="folder",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a prepared corpus, a run directory, or upstream's preprocessed folder",
     )
     baseline.add_argument(
         "--sequence-length",
         type=_positive_int,
-        default=1024,
         metavar="L",
-        help="for natural(packed|padded); default 1024",
+        help=f"for natural(packed|padded) (default: that of the main model in a run directory, else {SEQUENCE_LENGTH})",
     )
     baseline.add_argument(
         "--tokens", type=_positive_int, metavar="N", help="that will be trained on, such as 2e9; needed for unimax"
@@ -91,33 +95,43 @@ def _show(options: argparse.Namespace) -> None:
     if options.weights is None:
         for name in published.names():
             known = published.load(name)
-            print(f"{name:<26} {len(known.weights):3d} domains  {known.source}")
+            print(
+                console.wrapped(f"{name:<26} {len(known.weights):3d} domains  {known.source}", indent="    ", first="")
+            )
         return
     if options.weights in published.names():
         known = published.load(options.weights)
         print(console.weights_table(known.weights))
-        print(f"tokenizer: {known.tokenizer}\ncounts: {known.counts}\nsource: {known.source}")
+        for label, fact in (("tokenizer", known.tokenizer), ("counts", known.counts), ("source", known.source)):
+            print(console.wrapped(f"{label}: {fact}", indent="  ", first=""))
         return
     from doremi import provenance
 
-    weights, origin = _load(options.weights), provenance.read(options.weights)
-    print("\n".join([console.weights_table(weights, spread=origin.spread), *provenance.describe(origin)]))
+    weights, origin = _load(options.weights), provenance.read(_file(options.weights))
+    print(console.weights_table(weights, spread=origin.spread))
+    for line in provenance.describe(origin):
+        print(console.wrapped(line, indent="  ", first=""))
 
 
 def _compare(options: argparse.Namespace) -> None:
-    print(comparison_table(_load(options.first), _load(options.second)))
+    first, second = _load(options.first), _load(options.second)
+    if not first.keys() & second.keys():
+        raise InputError(
+            f"{options.first} and {options.second} have no domain in common, so there is nothing to compare: "
+            f"{listed(first)} against {listed(second)}"
+        )
+    print(comparison_table(first, second))
 
 
 def _baseline(options: argparse.Namespace) -> None:
     from doremi import weight_specs
-    from doremi.corpus import TokenStore
 
     if options.rule.startswith("unimax") and options.tokens is None:
         raise InputError("unimax depends on how much will be trained on: give --tokens, such as --tokens 2e9")
-    store = TokenStore.open(corpus_folder(options.corpus))
+    store = open_sizes(options.folder)
     setting = weight_specs.Setting(
         store=store,
-        sequence_length=options.sequence_length,
+        sequence_length=sequence_length(options),
         num_tokens=options.tokens or 0,
         max_epochs=options.max_epochs,
         epochs=_epochs(options.epochs, store.names) if options.epochs else {},
@@ -152,9 +166,10 @@ def comparison_table(first: DomainWeights, second: DomainWeights) -> str:
     changes = {name: second.get(name, 0.0) - first.get(name, 0.0) for name in {**first, **second}}
     width = max(6, *(len(visible(name)) for name in changes))
     largest = max(map(abs, changes.values())) or 1.0
+    bar_width = console.bar_width(beside=width + 32)
     lines = [f"{'domain':<{width}}  {'A':>8}  {'B':>8}  {'B - A':>8}"]
     for name, change in sorted(changes.items(), key=lambda item: -abs(item[1])):
-        bar = ("+" if change > 0 else "-") * round(console.BAR_WIDTH * abs(change) / largest)
+        bar = ("+" if change > 0 else "-") * round(bar_width * abs(change) / largest)
         a, b = first.get(name, 0.0), second.get(name, 0.0)
         lines.append(f"{visible(name):<{width}}  {a:8.4f}  {b:8.4f}  {change:+8.4f}  {bar}".rstrip())
     variation, divergence = diagnostics.total_variation(first, second), kl_divergence(second, first)
@@ -177,6 +192,14 @@ def kl_divergence(weights: Mapping[str, float], base: Mapping[str, float]) -> fl
 def _load(text: str) -> DomainWeights:
     if text in published.names():
         return published.load(text).weights
-    if not Path(text).exists() and Path(text).suffix != ".json":
+    return DomainWeights.from_json(_file(text))
+
+
+def _file(text: str) -> Path:
+    """The file that holds the weights."""
+    from doremi import weight_specs
+
+    found = weight_specs.weights_file(text)
+    if found is None and Path(text).suffix != ".json":
         raise InputError(f"{text!r} is neither a file nor published weights; there are {', '.join(published.names())}")
-    return DomainWeights.from_json(text)
+    return found or Path(text)

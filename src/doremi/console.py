@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -25,13 +27,43 @@ def configure_logging() -> None:
     logging.getLogger("doremi").setLevel(logging.INFO if launch.is_first() else logging.ERROR)
 
 
+def width() -> int | None:
+    """Columns of the terminal that standard output goes to; None where it goes elsewhere, and lines may be long."""
+    if not (sys.stdout.isatty() or os.environ.get("COLUMNS")):
+        return None
+    return shutil.get_terminal_size().columns
+
+
+def wrapped(text: str, *, indent: str = "", first: str | None = None) -> str:
+    """A line of text broken to the width of the terminal, where there is one; ``first``: what its first line has."""
+    beginning = indent if first is None else first
+    columns = width()
+    if columns is None:
+        return beginning + text
+    return textwrap.fill(
+        text,
+        columns,
+        initial_indent=beginning,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def bar_width(*, beside: int) -> int:
+    """Columns for the bars of a table whose other columns take ``beside``."""
+    columns = width()
+    return BAR_WIDTH if columns is None else min(max(columns - beside, 0), BAR_WIDTH)
+
+
 def weights_table(weights: Mapping[str, float], *, spread: Mapping[str, float] | None = None) -> str:
     """One line a domain, largest first, with its spread where that is known, and a bar."""
     width = max(len(visible(name)) for name in weights)
     largest = max(weights.values())
+    columns = bar_width(beside=width + (21 if spread else 12))
     return "\n".join(
         f"{visible(name):<{width}}  {weight:8.4f}{_plus_minus(spread, name)}  "
-        f"{'#' * round(BAR_WIDTH * weight / largest)}".rstrip()
+        f"{'#' * round(columns * weight / largest)}".rstrip()
         for name, weight in sorted(weights.items(), key=lambda item: -item[1])
     )
 
@@ -53,13 +85,14 @@ def forecast_table(forecast: MixtureForecast) -> str:
             f"{domain.drawn_rows:11,}  {domain.available_rows:11,}  {domain.epochs:8.2f}"
         )
     rows = ", ".join(f"{visible(name)} {row}" for name, row in forecast.first_rows)
-    lines.append(f"first rows: {rows}")
+    lines.append(wrapped(f"first rows: {rows}", indent="  ", first=""))
     if forecast.repeated:
         names = ", ".join(map(visible, forecast.repeated))
-        lines.append(
+        advice = (
             f"beyond {forecast.max_epochs:g} epochs: {names}. Repeated text is worth less than new text: lower the "
             "weight, add data, train for fewer steps, or set training.on_max_epochs: renormalise"
         )
+        lines.append(wrapped(advice))
     return "\n".join(lines)
 
 
@@ -70,5 +103,7 @@ def recipe_help() -> str:
     lines = ["Keys of a recipe (YAML), with their defaults; [] marks an item of a list.", ""]
     for key, default, description in describe_fields():
         lines.append(key + (f" = {default}" if default not in ("", "required") else f" ({default})" if default else ""))
-        lines.append(textwrap.fill(description, width=96, initial_indent="    ", subsequent_indent="    "))
+        lines.append(
+            textwrap.fill(description, width=min(width() or 96, 96), initial_indent="    ", subsequent_indent="    ")
+        )
     return "\n".join(lines)

@@ -5,10 +5,13 @@ before hours of training.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from doremi import adversary, launch, preflight, weight_specs
-from doremi.corpus import TokenStore, manifest, prepare
+from doremi import adversary, launch, named_domains, preflight, weight_specs
+from doremi.corpus import TokenStore, in_place, manifest, prepare
+from doremi.corpus.job import config_digest, finished
 from doremi.errors import InputError
 from doremi.recipe import RUNS, Recipe, RunName
 from doremi.reweighting.options import GroupDROOptions
@@ -16,6 +19,9 @@ from doremi.run_directory import RunDirectory
 from doremi.runs import BASELINE, MAIN
 from doremi.weight_specs import Setting, WeightsSpec
 from doremi.weights import DomainWeights
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,43 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
     """
     _check_settings(recipe)
     directory = RunDirectory(out)
-    store = _prepare(recipe, directory)
-    reference_weights = weight_specs.resolve(recipe.weights.reference, weights_setting(recipe, store), store.names)
-    experiment = Experiment(recipe, directory, store, reference_weights)
+    experiment = _experiment(recipe, directory, _prepare(recipe, directory))
     _check(experiment)
     return experiment
+
+
+def prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:
+    """The corpus, if it is prepared in the run directory ``out`` or read in place; None: not yet. Writes nothing.
+
+    Raises:
+        MissingFileError: ``corpus.store`` names what is not there.
+        InputError: it was prepared with other settings, or cannot be opened.
+    """
+    config, folder = recipe.corpus, RunDirectory(out).corpus
+    store = finished(folder, config_digest(config), config)
+    if store is None and config.store is not None:
+        return in_place.look(config)
+    return store
+
+
+def open_prepared(recipe: Recipe, out: Path) -> Experiment:
+    """What `open_experiment` opens, of a corpus that is prepared: to look at. Claims and writes nothing.
+
+    Raises:
+        InputError: it is not prepared, or the recipe does not fit it.
+    """
+    store = prepared_store(recipe, out)
+    if store is None:
+        raise InputError(
+            f"{RunDirectory(out).corpus}: not prepared yet, and what is drawn depends on how much text each domain "
+            "has; run `doremi prepare` with the same recipe and --out first"
+        )
+    return _experiment(recipe, RunDirectory(out), store)
+
+
+def _experiment(recipe: Recipe, directory: RunDirectory, store: TokenStore) -> Experiment:
+    setting = weights_setting(recipe, store)
+    return Experiment(recipe, directory, store, weight_specs.resolve(recipe.weights.reference, setting, store.names))
 
 
 def weights_setting(recipe: Recipe, store: TokenStore) -> Setting:
@@ -81,7 +119,7 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
     """The corpus, prepared and checked by the first of several processes; the others attach to it once it is there."""
     if launch.is_first():
         directory.claim(recipe)
-        return prepare(recipe.corpus, directory.corpus)
+        return prepare(recipe.corpus, directory.corpus, check_domains=partial(named_domains.check, recipe))
     launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
     return TokenStore.attach(directory.corpus, packing=recipe.corpus.packing)
 
@@ -164,10 +202,17 @@ def _check_held_out(experiment: Experiment) -> None:
         )
 
 
-def _check_model(experiment: Experiment, run: RunName) -> None:
+def num_parameters(experiment: Experiment, run: RunName) -> int:
+    """Of one of the recipe's models, which takes no memory for it."""
+    from doremi.training import pretrained
+
+    return int(pretrained.empty(_check_model(experiment, run)).num_parameters())
+
+
+def _check_model(experiment: Experiment, run: RunName) -> PretrainedConfig:
     from doremi.training import models
 
-    models.configure(
+    return models.configure(
         getattr(experiment.recipe.models, run),
         vocab_size=experiment.store.vocab_size,
         eos_token_id=experiment.store.eos_token_id,

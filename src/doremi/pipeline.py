@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from doremi import answer, files, launch, planned_runs, preflight, runs
-from doremi.experiment import RUNS, Experiment, open_experiment
+from doremi.experiment import RUNS, Experiment, num_parameters, open_experiment
 from doremi.mixture.inspect import MixtureForecast, forecast
 from doremi.recipe import Recipe
 
@@ -27,12 +27,13 @@ def check_devices(recipe: Recipe) -> None:
     """What training needs of this machine.
 
     Raises:
-        InputError: see `arguments.check_devices` and `preflight.check_machine`.
+        InputError: see `arguments.check_devices`, `trackers.check` and `preflight.check_machine`.
     """
-    from doremi.training import arguments
+    from doremi.training import arguments, trackers
 
     for run in RUNS:
         arguments.check_devices(recipe.training.for_run(run))
+        trackers.check(recipe.training.for_run(run).arguments)
     preflight.check_machine(recipe)
 
 
@@ -45,6 +46,7 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
     from doremi.report.render import write_report
     from doremi.training import distributed
 
+    _warn_of_main_size(experiment)
     answer.find_weights(experiment)
     compared = planned_runs.comparisons(experiment)
     for label in planned_runs.same_as_reference(experiment, compared):
@@ -58,6 +60,15 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
     results = evaluate(experiment)
     write_report(experiment.directory.root)
     return results
+
+
+def _warn_of_main_size(experiment: Experiment) -> None:
+    from doremi.planning import doubts
+
+    models = experiment.recipe.models
+    if models.main != models.proxy and launch.is_first():
+        for doubt in doubts.main_size({run: num_parameters(experiment, run) for run in ("proxy", "main")}):
+            logger.warning("%s", doubt)
 
 
 def train_one(experiment: Experiment, name: str) -> None:

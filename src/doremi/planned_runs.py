@@ -199,6 +199,7 @@ def _training_run(
         **settings,
         name=name if seed == recipe.seed else f"{name}, seed {seed}",
         seed=seed,
+        group=experiment.directory.root.resolve().name,
         model=getattr(recipe.models, model),
         training=recipe.training.for_run(model),
         evaluation=recipe.evaluation.during_training(),

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from doremi import files
@@ -230,9 +238,29 @@ TINY = ModelConfig(preset="tiny")
 class ModelsConfig(Section):
     """The three models of DoReMi. Reference and proxy are usually the same small size, main is the large one."""
 
-    reference: Model = Field(TINY, description="the model whose losses the proxy's are compared with")
-    proxy: Model = Field(TINY, description="the model trained with Group DRO; must share the tokenizer")
-    main: Model = Field(TINY, description="the model trained on the domain weights, and on each baseline")
+    reference: Model = Field(
+        TINY, description="the model whose losses the proxy's are compared with; absent: as the proxy, or tiny"
+    )
+    proxy: Model = Field(
+        TINY,
+        description="the model trained with Group DRO; must share the tokenizer; absent: as the reference, or tiny",
+    )
+    main: Model = Field(
+        TINY, description="the model trained on the domain weights, and on each baseline; absent: as the proxy"
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _absent_models_are_like_the_others(cls, value: object, handler: ModelWrapValidatorHandler) -> ModelsConfig:
+        """A forgotten main model that was a toy beside the proxy would be compared for nothing."""
+        found = handler(value)
+        given = {name: getattr(found, name) for name in found.model_fields_set}
+        if "proxy" not in given and "reference" in given:
+            init = given["reference"].init
+            given["proxy"] = given["reference"].model_copy(update={"init": "random" if init == "trained" else init})
+        if "proxy" in given:
+            given = {"reference": given["proxy"], "main": given["proxy"]} | given
+        return handler(given)
 
     @model_validator(mode="after")
     def _only_the_reference_is_trained_already(self) -> ModelsConfig:
@@ -512,9 +540,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such recipe") from None
+        raise MissingFileError(f"{path}: no such recipe{_known_recipe(path)}") from None
     except (IsADirectoryError, UnicodeDecodeError):
-        raise InputError(f"{path}: expected a YAML file") from None
+        within = path / "recipe.yaml"
+        hint = f"; the recipe of this run directory is {within}" if within.is_file() else ""
+        raise InputError(f"{path}: expected a YAML file{hint}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
@@ -522,6 +552,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _apply_override(content, override)
     return parse(content, source=str(path))
+
+
+def _known_recipe(path: Path) -> str:
+    """What to do for one that comes with the package, and is not there yet."""
+    name = path.name.removesuffix(".yaml")
+    comes_with_us = (Path(__file__).parent / "recipes" / f"{name}.yaml").is_file()
+    return f"; `doremi recipe {name} > {name}.yaml` writes the one that comes with doremi" if comes_with_us else ""
 
 
 def parse(content: Mapping[str, Any], *, source: str = "recipe") -> Recipe:

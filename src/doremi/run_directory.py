@@ -99,6 +99,19 @@ class RunDirectory:
         files.write_text(self.recipe, recipe.to_yaml())
 
 
+def sequence_length(folder: Path) -> int | None:
+    """Tokens in a row of the main model, where ``folder`` is a run directory or the corpus in one; else None.
+
+    Raises:
+        InputError: the recipe in the run directory cannot be read.
+    """
+    root = folder.parent if folder == RunDirectory(folder.parent).corpus else folder
+    path = RunDirectory(root).recipe
+    if not path.is_file():
+        return None
+    return parse(_load(path), source=str(path)).training.for_run("main").sequence_length
+
+
 def _is_free(key: str) -> bool:
     """Whether a dotted key is one of `FREE_KEYS`, or lies below one."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)

@@ -42,6 +42,7 @@ class TrainingRun:
     names: tuple[str, ...]  # the domains of the experiment, in the corpus' order
     sampling_weights: DomainWeights
     seed: int
+    group: str = "doremi"  # to trackers: what it has in common with the other models of the run directory
     reference: Path | None = None  # of the proxy: the finished reference
     reference_losses: Path | None = None  # of the proxy: where they are cached
     reference_attention: str = "auto"  # of the proxy: the attention implementation of the reference
@@ -89,7 +90,7 @@ def train(run: TrainingRun, store: TokenStore) -> None:
         return
     from transformers import AutoTokenizer
 
-    from doremi.training import arguments, failed_writes, models, noise
+    from doremi.training import arguments, failed_writes, models, noise, trackers
 
     run.folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_checkpoints(run, store)
@@ -109,7 +110,8 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     objective = _objective(run, store)
     started = time.monotonic()
     trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
-    trainer.train(resume_from_checkpoint=True)
+    with trackers.recording(trainer, group=_group(run), folder=run.folder):
+        trainer.train(resume_from_checkpoint=True)
     with failed_writes.reported(run.folder):
         trainer.save_model(str(run.folder))
     if launch.is_first():
@@ -157,6 +159,10 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         **kwargs,
     )
     return trainer
+
+
+def _group(run: TrainingRun) -> str:
+    return str(run.training.arguments.get("run_name") or run.group)
 
 
 def _objective(run: TrainingRun, store: TokenStore) -> Objective:

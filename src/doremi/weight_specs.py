@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from doremi import baselines, published, weights
 from doremi.errors import InputError, MissingFileError
+from doremi.run_directory import RunDirectory
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
@@ -41,6 +42,24 @@ class Setting:
     answer: DomainWeights | None = None  # DoReMi's, once it is known
 
 
+def weights_file(text: str) -> Path | None:
+    """The file that ``text`` names: itself, or ``weights.json`` of a run directory; None: neither.
+
+    Raises:
+        InputError: a folder without weights.
+    """
+    path = Path(text)
+    if not path.is_dir():
+        return path if path.is_file() else None
+    within = RunDirectory(path).weights
+    if not within.is_file():
+        raise InputError(
+            f"{path}: a folder without weights.json; give a weights file, or a run directory whose proxy is trained "
+            "(`doremi train RECIPE --run proxy`)"
+        )
+    return within
+
+
 def needs_answer(spec: WeightsSpec) -> bool:
     """Whether the weights are known only after DoReMi's."""
     return spec == WITHOUT_FLOOR
@@ -59,12 +78,11 @@ def check(spec: WeightsSpec) -> None:
     Raises:
         InputError: no such rule, name or file, a wrong argument of a rule, or a file without weights.
     """
-    if isinstance(spec, dict):
-        DomainWeights(spec, source="weights.reference")
-    elif rule := _rule(spec):
+    rule = _rule(spec) if isinstance(spec, str) else None
+    if rule is None:
+        given(spec)
+    else:
         _check_argument(*rule)
-    elif spec not in published.names():
-        _read(spec)
 
 
 def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
@@ -77,21 +95,37 @@ def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> Domain
     return DomainWeights({name: found[name] for name in setting.store.names if found.get(name, 0) > 0})
 
 
-def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
+def given(spec: WeightsSpec) -> DomainWeights | None:
+    """Weights that are known without a corpus: a mapping, published ones or those of a file; None: a rule.
+
+    Raises:
+        InputError: weights that cannot be used.
+        MissingFileError: no such rule, name or file.
+    """
     if isinstance(spec, dict):
-        return DomainWeights(spec, source="weights.reference").restricted_to(names, source="weights.reference")
-    if rule := _rule(spec):
-        return _by_rule(*rule, setting, names)
+        return DomainWeights(spec, source=source(spec))
+    if _rule(spec):
+        return None
     if spec in published.names():
-        return published.load(spec).weights.restricted_to(names, source=spec)
-    return _read(spec).restricted_to(names, source=spec)
-
-
-def _read(spec: str) -> DomainWeights:
-    if Path(spec).is_file():
-        return DomainWeights.from_json(spec)
+        return published.load(spec).weights
+    if (path := weights_file(spec)) is not None:
+        return DomainWeights.from_json(path)
     known = ", ".join([*RULES, *published.names()])
     raise MissingFileError(f"weights: {spec!r} is neither a file nor one of {known}")
+
+
+def source(spec: WeightsSpec) -> str:
+    """What messages call the weights."""
+    return "weights.reference" if isinstance(spec, dict) else spec
+
+
+def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
+    weights = given(spec)
+    if weights is not None:
+        return weights.restricted_to(names, source=source(spec))
+    rule = _rule(spec) if isinstance(spec, str) else None
+    assert rule is not None
+    return _by_rule(*rule, setting, names)
 
 
 def _rule(spec: str) -> tuple[str, str | None] | None:
@@ -130,7 +164,7 @@ def _sizes(counting: str, setting: Setting, names: Sequence[str]) -> dict[str, f
     store, length = setting.store, setting.sequence_length
     if counting == "tokens":
         return {name: store.num_tokens(name) for name in names}
-    opened = type(store).open(store.path, packing="pack" if counting == "packed" else "pad")
+    opened = store.with_packing("pack" if counting == "packed" else "pad")
     sizes: dict[str, float] = {name: opened.num_sequences(name, length) for name in names}
     if not any(sizes.values()):
         raise InputError(f"weights: natural({counting}): no domain has one sequence of {length} tokens; shorten it")

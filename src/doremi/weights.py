@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from doremi import files
 from doremi.errors import InputError
 
+MAX_LISTED = 25  # names of domains in a message
 LARGEST = 1e300  # above, a sum of weights may overflow
 
 
@@ -68,8 +70,8 @@ class DomainWeights(Mapping[str, float]):
         unknown = sorted(name for name in self._weights if name not in known)
         if unknown:
             raise InputError(
-                f"{source}: no such domain in the corpus: {', '.join(map(repr, unknown))}; "
-                f"it has {', '.join(map(repr, sorted(known)))}"
+                f"{source}: no such domain in the corpus: {listed(unknown)}; it has {listed(sorted(known))}"
+                f"{nearest(unknown, known)}"
             )
         return DomainWeights({name: w for name, w in self._weights.items() if w > 0}, source=source)
 
@@ -103,6 +105,23 @@ class DomainWeights(Mapping[str, float]):
         if provenance is not None:
             content["provenance"] = dict(provenance)
         files.write_json(Path(path), content)
+
+
+def listed(names: Collection[str]) -> str:
+    """The names for a message; of many the first few, and how many more there are."""
+    shown = ", ".join(map(repr, [*names][:MAX_LISTED]))
+    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED:,} more"
+
+
+def nearest(unknown: Collection[str], known: Collection[str]) -> str:
+    """A sentence on the names that were probably meant; empty where none is close."""
+    by_lower = {name.casefold(): name for name in known}
+    pairs = []
+    for name in [*unknown][:MAX_LISTED]:
+        close = difflib.get_close_matches(name.casefold(), by_lower, n=1)
+        if close:
+            pairs.append(f"{by_lower[close[0]]!r} for {name!r}")
+    return f". Did you mean {', '.join(pairs)}?" if pairs else ""
 
 
 def _check_weight(name: str, value: object, source: str) -> None:

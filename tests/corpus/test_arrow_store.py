@@ -88,6 +88,20 @@ class TestReading:
         same_reading(in_place, imported)
         assert in_place.tokenizer_digest == imported.tokenizer_digest
 
+    def test_another_packing_of_the_same_store(self, store, tree, tokenizer_folder):
+        for packing in ("pad", "pack"):
+            same_reading(store.with_packing(packing), open_arrow(tree, tokenizer=tokenizer_folder, packing=packing))
+        assert store.with_packing("pad").digest != store.digest == store.with_packing("pack").digest
+        assert store.packing == "pack"
+
+    def test_sizes_without_a_tokenizer(self, store, tree):
+        sizes = open_arrow(tree, tokenizer=None)
+        for name in store.names:
+            for split in ("train", "held_out"):
+                assert sizes.num_tokens(name, split=split) == store.num_tokens(name, split=split)
+                assert sizes.num_sequences(name, 3, split=split) == store.num_sequences(name, 3, split=split)
+            assert sizes.num_bytes(name, split="held_out") == 0  # not known
+
     @settings(
         derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )

@@ -11,6 +11,7 @@ import pytest
 
 from doremi.corpus import TokenStore, prepare
 from doremi.corpus.job import Job, begin
+from doremi.corpus.units import Encoder
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
 from tests.processes import put_commands_on_path
@@ -133,5 +134,21 @@ def test_no_slurm_here(config, tmp_path, monkeypatch):
 
 
 def test_a_preparation_that_a_laptop_began_goes_on(cluster, config, tmp_path):
-    begin(Job.of(config, tmp_path / "out"))
-    assert submit(config, tmp_path / "out", OPTIONS) is not None
+    """Its tokenizer and the input file that it finished are kept; the jobs do the rest, to the same store."""
+    job = Job.of(config, tmp_path / "out")
+    Encoder(job.encoder_settings, begin(job)).encode(0, job.inputs[0])
+    begun = times_of_files(tmp_path / "out")
+    assert {Path(path).suffix for path in begun} == {".bin", ".idx", ".json"}
+    assert submit(config, tmp_path / "out", SlurmOptions(1, partition="cpu")) == Submission("100", "101")
+    for number in (0, 1):
+        done = run_job(cluster, number)
+        assert done.returncode == 0, done.stderr
+    ended = times_of_files(tmp_path / "out")
+    assert {path: ended.get(path) for path in begun} == begun
+    assert TokenStore.open(tmp_path / "out").digest == prepare(config, tmp_path / "here").digest
+
+
+def times_of_files(store: Path) -> dict[str, int]:
+    """When the tokens and the tokenizer of a store were written, by relative path."""
+    found = [*store.rglob("*.bin"), *store.rglob("*.idx"), store / "tokenizer" / "tokenizer.json"]
+    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in found}

@@ -14,6 +14,9 @@ from doremi.weights import DomainWeights
 @pytest.fixture
 def inspect(tmp_path, capsys, recipe):
     def run(*arguments):
+        if not (tmp_path / "out").exists():
+            assert main(["prepare", str(recipe), "--out", str(tmp_path / "out")]) == 0
+            capsys.readouterr()
         code = main(["loader", "inspect", str(recipe), "--out", str(tmp_path / "out"), *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out, captured.err

@@ -9,6 +9,8 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import trainer as trainer_module
 
 from doremi import files
 from doremi.errors import InputError, RunFailedError
@@ -297,3 +299,19 @@ def test_a_malicious_pickle_is_never_run(tmp_path, whole, caplog, name):
     with pytest.raises(RunFailedError, match=r"checkpoint-10: a file in it holds more than numbers and was not loaded"):
         train(tmp_path, steps=20, resume=True)
     assert not proof.exists()
+
+
+@pytest.mark.parametrize("lacks", [[], ["model.norm.weight"]])
+def test_a_resume_warns_of_missing_tensors_but_not_of_tied_ones(tmp_path, monkeypatch, lacks):
+    """lm_head.weight is the embedding, saved once. What is not in the checkpoint at all is still worth a warning."""
+    train(tmp_path, steps=5)
+    folder = checkpoints.path(tmp_path, 5)
+    tensors = load_file(folder / "model.safetensors")
+    assert "lm_head.weight" not in tensors
+    kept = {name: tensor for name, tensor in tensors.items() if name not in lacks}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoints.complete(folder)
+    warnings = []
+    monkeypatch.setattr(trainer_module.logger, "warning", warnings.append)
+    train(tmp_path, steps=10, resume=True)
+    assert warnings == [f"There were missing keys in the checkpoint model loaded: {lacks}."] * bool(lacks)

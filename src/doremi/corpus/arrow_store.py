@@ -13,7 +13,7 @@ from doremi.corpus import arrow_shards, manifest, tokenizers
 from doremi.corpus.arrow_shards import ArrowShard
 from doremi.corpus.contents import Domains, check_names
 from doremi.corpus.inputs import InputFile, Kind, input_files
-from doremi.corpus.manifest import ShardEntry, Split
+from doremi.corpus.manifest import ShardEntry, Split, TokenizerEntry
 from doremi.corpus.packing import Packing
 from doremi.corpus.store import TokenStore
 from doremi.corpus.tokenizers import CorpusTokenizer
@@ -21,6 +21,7 @@ from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
 
 IDS_COLUMN = "input_ids"
+_UNKNOWN_TOKENIZER = TokenizerEntry(digest="unknown", eos_token="", eos_token_id=-1, vocab_size=2**31 - 1)
 
 
 class ArrowStore(TokenStore):
@@ -38,7 +39,7 @@ class ArrowStore(TokenStore):
         content: dict[str, Any],
         packing: Packing,
         shards: Mapping[tuple[str, Split], Sequence[ArrowShard]],
-        tokenizer: CorpusTokenizer,
+        tokenizer: CorpusTokenizer | None,
         tokenizer_path: Path,
     ) -> None:
         super().__init__(path, content, packing, shards)
@@ -67,15 +68,26 @@ class ArrowStore(TokenStore):
         return sorted(found)
 
     def _count_held_out_bytes(self, name: str) -> int:
+        if self._tokenizer is None:
+            return 0
         return sum(self._tokenizer.count_bytes(ids) for ids in self.documents(name, split="held_out"))
 
 
-def open_arrow(path: str | Path, *, tokenizer: str | Path, packing: Packing = "pack") -> ArrowStore:
+def is_tree(path: Path) -> bool:
+    """Whether ``path`` is or holds a folder of ``datasets.save_to_disk``; stops at the first one."""
+    return path.is_dir() and any(True for _ in path.rglob("dataset_info.json"))
+
+
+def open_arrow(
+    path: str | Path, *, tokenizer: str | Path | None, eos_token: str | None = None, packing: Packing = "pack"
+) -> ArrowStore:
     """Open a tree of saved datasets as a token store. O(record batches): the tokens are not read.
 
     Args:
         path: the folder above the splits, or above the domains.
         tokenizer: folder, ``tokenizer.json`` or hub id of the tokenizer that made the ids; the folders do not name it.
+            None: only sizes are asked for, and ids are not checked.
+        eos_token: token that ends a document, where the files of the tokenizer do not name one.
         packing: how rows are cut.
 
     Raises:
@@ -83,22 +95,24 @@ def open_arrow(path: str | Path, *, tokenizer: str | Path, packing: Packing = "p
         InputError: a dataset without token ids, ids that are not the tokenizer's, a damaged file.
     """
     path = Path(path)
-    loaded = tokenizers.load(str(tokenizer))
+    loaded = None if tokenizer is None else tokenizers.load(str(tokenizer), eos_token=eos_token)
     shards: dict[tuple[str, Split], list[ArrowShard]] = {}
     domains: Domains = {}
     for file in _saved_datasets(path):
         folder, name, split = Path(str(file.paths[0])), str(file.domain), file.split or "train"
         found = arrow_shards.arrow_shards(folder, IDS_COLUMN)
         if found:
-            _check_ids(found[0], folder, loaded)
+            if loaded is not None:
+                _check_ids(found[0], folder, loaded)
             shards.setdefault((name, split), []).extend(found)
-            entry = _entry(folder.relative_to(path).as_posix(), arrow_shards.fingerprint(folder), found)
-            domains.setdefault(name, {}).setdefault(split, []).append(entry)
+            shard = _entry(folder.relative_to(path).as_posix(), arrow_shards.fingerprint(folder), found)
+            domains.setdefault(name, {}).setdefault(split, []).append(shard)
     dtype = _one_dtype(path, [shard.dtype for pieces in shards.values() for shard in pieces])
     check_names(domains)
-    content = manifest.build(tokenizer=loaded.entry, dtype=dtype, domains=domains, inputs=[], settings={})
+    entry = _UNKNOWN_TOKENIZER if loaded is None else loaded.entry
+    content = manifest.build(tokenizer=entry, dtype=dtype, domains=domains, inputs=[], settings={})
     everything = {key: shards.get(key, []) for key in manifest.entries(content)}
-    place = Path(tokenizer)
+    place = Path(tokenizer or "unknown tokenizer")
     return ArrowStore(path, content, packing, everything, loaded, place.parent if place.is_file() else place)
 
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from doremi import progress
 from doremi.corpus.job import Job
 from doremi.corpus.lock import FolderLock
 from doremi.corpus.tasks import EncodeShare, check_encoded
@@ -138,9 +137,12 @@ def _encoding(job: Job, lock: FolderLock, where: str) -> Iterator[None]:
 
 
 def _show_progress(job: Job, done: threading.Event) -> None:
-    with tqdm(total=len(job.inputs), desc="tokenise", unit=" input files", leave=False, disable=None) as bar:
+    num_finished = 0
+    with progress.shown("tokenise", total=len(job.inputs), unit="input files") as advance:
         while not done.wait(POLL_SECONDS):
-            bar.update(job.work.num_finished() - bar.n)
+            before, num_finished = num_finished, job.work.num_finished()
+            advance(num_finished - before)
+        advance(job.work.num_finished() - num_finished)
 
 
 def _import_ray() -> Any:

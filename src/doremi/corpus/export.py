@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from doremi import files
+from doremi import files, progress
 from doremi.corpus.lock import full_disk_reported
 from doremi.corpus.manifest import Split
 from doremi.corpus.store import TokenStore
@@ -56,8 +55,8 @@ def to_datasets(
         place_beside = tempfile.TemporaryDirectory(prefix=".export-", dir=folder.parent)
     with full_disk_reported(folder), _quiet_datasets(), place_beside as beside:
         whole = Path(beside, "whole")
-        places = [(name, split) for split in SPLIT_FOLDERS for name in store.names]
-        for name, split in tqdm(places, desc="export", unit=" domains", leave=False, disable=None):
+        places: list[tuple[str, Split]] = [(name, split) for split in SPLIT_FOLDERS for name in store.names]
+        for name, split in _counted(places):
             batches = (
                 _documents(store, name, split)
                 if rows == "documents"
@@ -69,6 +68,14 @@ def to_datasets(
         whole.mkdir(exist_ok=True)
         whole.replace(folder)
     return folder
+
+
+def _counted(places: Sequence[tuple[str, Split]]) -> Iterator[tuple[str, Split]]:
+    """The domains and splits to write, showing how many are done."""
+    with progress.shown("export", total=len(places), unit="datasets") as advance:
+        for place in places:
+            yield place
+            advance(1)
 
 
 def folder_name(domain: str) -> str:

@@ -27,11 +27,8 @@ def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenSto
     if _is_token_store(target):
         manifest.check(target)
     else:
-        if config.tokenizer.path is None:
-            raise InputError(
-                f"corpus.store {config.store}: saved datasets do not say which tokenizer made their ids; set "
-                "corpus.tokenizer.path"
-            )
+        _check_tokenizer_is_named(config)
+        assert config.tokenizer.path is not None
         loaded = tokenizers.load(config.tokenizer.path, eos_token=config.tokenizer.eos_token)
         loaded.save(folder / TOKENIZER_FOLDER)
     store = _attach(target, folder, config.packing)
@@ -46,6 +43,18 @@ def refer(config: CorpusConfig, folder: Path, *, config_digest: str) -> TokenSto
     }
     files.write_json(folder / manifest.NAME, reference)
     return store
+
+
+def look(config: CorpusConfig) -> TokenStore:
+    """Open the store that ``config`` names without a folder that refers to it; raises what `refer` does."""
+    assert config.store is not None
+    target = Path(config.store).absolute()
+    if _is_token_store(target):
+        return TokenStore.open(target, packing=config.packing)
+    _check_tokenizer_is_named(config)
+    settings = config.tokenizer
+    assert settings.path is not None
+    return open_arrow(target, tokenizer=settings.path, eos_token=settings.eos_token, packing=config.packing)
 
 
 def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | None) -> TokenStore:
@@ -63,6 +72,14 @@ def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | Non
             f"{reference['digest']}); put back what was there, or start with an empty folder"
         )
     return store
+
+
+def _check_tokenizer_is_named(config: CorpusConfig) -> None:
+    if config.tokenizer.path is None:
+        raise InputError(
+            f"corpus.store {config.store}: saved datasets do not say which tokenizer made their ids; set "
+            "corpus.tokenizer.path"
+        )
 
 
 def _is_token_store(target: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _COLUMNS = (
     "domain", "documents", "tokens", "MB", "bytes/token", "sequences", "share", "packed", "padded",
     "held-out docs", "tokens", "MB",
 )  # fmt: skip
+_GROUPS = (slice(1, 6), slice(6, 9), slice(9, None))  # text and tokens, natural weights, what is held out
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,23 @@ def _shares(counts: dict[str, int]) -> dict[str, float]:
     return {name: count / total for name, count in counts.items()}
 
 
-def show(store: TokenStore, *, sequence_length: int = 1024) -> str:
-    """`describe` as a table, with lines on the store as a whole below."""
+def show(store: TokenStore, *, sequence_length: int = 1024, width: int | None = None) -> str:
+    """`describe` as a table, with lines on the store as a whole below. Nothing is wider than ``width`` columns."""
     facts = describe(store, sequence_length=sequence_length)
     total = DomainFacts(
         name="total",
         **{field: sum(getattr(domain, field) for domain in facts) for field in vars(facts[0]) if field != "name"},
     )
-    table = _aligned([_COLUMNS, *map(_cells, [*facts, total])])
+    table = _within(width, [_COLUMNS, *map(_cells, [*facts, total])])
     encoded_by = ", ".join(store.manifest.get("encoded_by", [])) or "unknown"
-    return (
-        f"{table}\n"
+    text = (
         f"sequences of {sequence_length}, {store.packing}; share: of the tokens; packed, padded: of the chunks in "
         f"upstream's two countings\n"
         f"{store.dtype}, vocabulary of {store.vocab_size:,}, encoded by {encoded_by}; digest {store.digest}"
         f"{_left_out(store)}"
     )
+    wrapped = text if width is None else "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+    return f"{table}\n{wrapped}"
 
 
 def _left_out(store: TokenStore) -> str:
@@ -135,6 +138,15 @@ def _cells(domain: DomainFacts) -> list[str]:
 def _megabytes(num_bytes: int) -> str:
     """A dash for what is not known of token ids whose text nobody has decoded."""
     return f"{num_bytes / 1e6:,.2f}" if num_bytes else "-"
+
+
+def _within(width: int | None, rows: Sequence[Sequence[str]]) -> str:
+    """One table, or one for each group of columns where that would be too wide."""
+    table = _aligned(rows)
+    if width is None or max(map(len, table.splitlines())) <= width:
+        return table
+    parts = [[[row[0], *row[group]] for row in rows] for group in _GROUPS]
+    return "\n\n".join(map(_aligned, parts))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

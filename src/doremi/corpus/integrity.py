@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
-from doremi import files
+from doremi import files, progress
 from doremi.corpus import manifest, tokenizers
 from doremi.corpus.arrow_store import ArrowStore
 from doremi.corpus.manifest import ExpectedFile
@@ -100,12 +98,12 @@ def _tokenizer_faults(folder: Path, content: dict[str, Any]) -> Iterator[Fault]:
 
 def _shard_faults(expected: list[ExpectedFile]) -> Iterator[Fault]:
     total = sum(file.num_bytes for file in expected)
-    with tqdm(total=total, desc="verify", unit="B", unit_scale=True, leave=False, disable=None) as progress:
+    with progress.shown("verify", total=total, unit="bytes", is_size=True) as advance:
         for file in expected:
             problem = _problem(file)
             if problem is not None:
                 yield Fault(file.path, problem)
-            progress.update(file.num_bytes)
+            advance(file.num_bytes)
 
 
 def _problem(file: ExpectedFile) -> str | None:

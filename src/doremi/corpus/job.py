@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from doremi.recipe import CorpusConfig
 # A change of these does not change a byte of the store.
 FREE_SETTINGS: dict[str, Any] = {"packing": True, "num_workers": True, "tokenizer": {"backend"}}
 
+CheckDomains = Callable[[Collection[str]], None]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -36,14 +38,16 @@ class Job:
     digest: str  # of what decides the bytes of the store
     inputs: Sequence[InputFile]
     tokenizer: CorpusTokenizer | None = None  # given as an object
+    check_domains: CheckDomains | None = None  # called with the names of the domains once they are known
 
     @classmethod
-    def of(cls, config: CorpusConfig, folder: Path) -> Job:
+    def of(cls, config: CorpusConfig, folder: Path, *, check_domains: CheckDomains | None = None) -> Job:
         """The preparation of a recipe's corpus; lists its inputs and raises what `input_files` does.
 
         Datasets of the hub are those of the commits that a preparation in ``folder`` was begun with.
         """
-        return cls(config, folder, config_digest(config), input_files(config, commits=WorkFolder(folder).commits()))
+        inputs = input_files(config, commits=WorkFolder(folder).commits())
+        return cls(config, folder, config_digest(config), inputs, check_domains=check_domains)
 
     @property
     def work(self) -> WorkFolder:
@@ -92,12 +96,20 @@ def begin(job: Job) -> CorpusTokenizer:
     Raises:
         InputError: the folder belongs to a preparation of something else, or the tokenizer or an input cannot be used.
     """
+    _check_domains(job, [file.domain for file in job.inputs if file.split != "held_out"])
     if job.work.has_only_a_plan() and job.work.difference(job.digest, job.inputs) is not None:
         job.work.remove()  # most often a mistake in the recipe, mended
         shutil.rmtree(job.folder / TOKENIZER_FOLDER, ignore_errors=True)
     job.work.claim(job.digest, job.inputs)
     _hash_held_out(job)
     return _tokenizer(job)
+
+
+def _check_domains(job: Job, names: Iterable[str | None]) -> None:
+    """Where inputs or their folders say all of them; None: it is the records that do."""
+    known = set(names)
+    if job.check_domains is not None and None not in known:
+        job.check_domains([name for name in known if name is not None])
 
 
 def finish(job: Job, tokenizer: CorpusTokenizer) -> None:
@@ -138,14 +150,17 @@ def _training_texts(job: Job) -> list[str]:
     rule = HeldOutRule(job.encoder_settings.held_out_fraction, job.work.held_out_hashes())
     sample = TextSample(job.config.tokenizer.train_megabytes * 1e6)
     inputs = [file for file in job.inputs if file.split != "held_out"]
+    names: set[str | None] = set()
     with Progress("sample text for the tokenizer", inputs) as progress:
         for file in inputs:
             for chunk in read(file, on_bad_record=job.config.on_bad_record):
                 for document in chunk.documents:
+                    names.add(document.domain)
                     if rule.side(document, file.split) == "train":
                         sample.add(document)
                 progress.advance(chunk)
             progress.finish(file)
+    _check_domains(job, names)
     texts = sample.texts()
     if not texts:
         raise InputError(

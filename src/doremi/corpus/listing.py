@@ -12,6 +12,7 @@ from typing import NamedTuple
 from doremi.corpus import remote
 from doremi.corpus.sources import Source
 from doremi.errors import InputError, MissingFileError
+from doremi.recipe import CorpusConfig
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,17 @@ def leaves(pattern: str) -> list[Leaf]:
     if not found:
         raise MissingFileError(f"{pattern}: no input file in it; {SUPPORTED}")
     return list({leaf.source: leaf for leaf in found}.values())  # ``**`` names a folder and the files in it
+
+
+def check_inputs(config: CorpusConfig) -> None:
+    """List the local inputs of a corpus: all that can be known of them without reading, and without the network.
+
+    Raises:
+        MissingFileError, InputError: as `leaves`.
+    """
+    for item in (*config.inputs, *config.held_out_inputs):
+        if item.path is not None and not remote.is_remote(item.path):
+            leaves(item.path)
 
 
 def _local(pattern: str) -> Iterator[Leaf]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +10,15 @@ from doremi import files
 from doremi.corpus import in_place
 from doremi.corpus import tokenizers as corpus_tokenizers
 from doremi.corpus.contents import check_names
+from doremi.corpus.in_memory import as_datasets
 from doremi.corpus.inputs import InputFile, Kind
-from doremi.corpus.job import Job, begin, config_digest, finish, finished
+from doremi.corpus.job import CheckDomains, Job, begin, config_digest, finish, finished
 from doremi.corpus.lock import FolderLock, full_disk_reported, locked
 from doremi.corpus.progress import Progress
 from doremi.corpus.store import TokenStore
 from doremi.corpus.tokenizers import CorpusTokenizer
 from doremi.corpus.units import Encoder, encode_in_processes
 from doremi.corpus.work import WorkFolder
-from doremi.errors import InputError
 from doremi.recipe import CorpusConfig, InputConfig
 
 if TYPE_CHECKING:
@@ -52,12 +52,22 @@ def _encoded(job: Job, left: dict[int, InputFile], progress: Progress, tokenizer
             yield ordinal
 
 
-def prepare(config: CorpusConfig, folder: str | Path, *, encode_all: EncodeAll = encode_here) -> TokenStore:
+def prepare(
+    config: CorpusConfig,
+    folder: str | Path,
+    *,
+    encode_all: EncodeAll = encode_here,
+    check_domains: CheckDomains | None = None,
+) -> TokenStore:
     """Tokenise a corpus into ``folder``, or open it if that was done before.
 
     An interrupted preparation goes on with the input files that are not finished, and ends with the same bytes as an
     undisturbed one. The result does not depend on where the inputs lie, on the time, on the number of threads
     or on ``encode_all``, which encodes the input files: `encode_here`, or what `doremi.corpus.cluster` has.
+
+    ``check_domains`` is called with the names of the domains, to raise what it has against them, as early as they are
+    known: at once where inputs or folders name them, else once all records were read to train a tokenizer. Where that
+    is not to be done either, they are known at the end, and it is not called.
 
     Raises:
         MissingFileError: an input or the tokenizer does not exist.
@@ -70,36 +80,36 @@ def prepare(config: CorpusConfig, folder: str | Path, *, encode_all: EncodeAll =
         return store
     if config.store is not None:
         return in_place.refer(config, folder, config_digest=digest)
-    return run(Job.of(config, folder), encode_all)
+    return run(Job.of(config, folder, check_domains=check_domains), encode_all)
 
 
 def from_datasets(
-    domains: Mapping[str, Dataset],
+    domains: Mapping[str, Dataset | Sequence[str] | Sequence[Dataset]],
     tokenizer: Any,
     path: str | Path,
     *,
     text_column: str = "text",
     held_out_fraction: float = 0.05,
 ) -> TokenStore:
-    """Tokenise Hugging Face datasets, one per domain, into a store at ``path``; like `prepare` in every other respect.
+    """Tokenise texts in memory or Hugging Face datasets into a store at ``path``; else like `prepare`.
 
     Args:
-        domains: domain name to dataset, with a column of text or, without one, of token ids in ``input_ids``.
+        domains: domain name to dataset, with a column of text or, without one, of token ids in ``input_ids``; to a list
+            of such datasets; or to a list of texts.
         tokenizer: a fast tokenizer of transformers, one of tokenizers, or the path of one.
         path: folder of the store.
         text_column: name of the column of text.
         held_out_fraction: share of each domain's documents held out, by content hash.
 
     Raises:
-        InputError: as `prepare`.
+        InputError: as `prepare`; or ``domains`` holds something else.
     """
-    if not domains:
-        raise InputError("from_datasets: no dataset given; give {domain name: dataset}")
-    items = {name: InputConfig(path="(in memory)", text_field=text_column, domain=name) for name in domains}
-    inputs = [InputFile(Kind.DATASET, items[name], domain=name, dataset=domains[name]) for name in domains]
+    found = as_datasets(domains, text_column=text_column)
+    items = {name: InputConfig(path="(in memory)", text_field=text_column, domain=name) for name in found}
+    inputs = [InputFile(Kind.DATASET, items[name], domain=name, dataset=found[name]) for name in found]
     config = CorpusConfig(inputs=list(items.values()), held_out_fraction=held_out_fraction)
     wrapped = corpus_tokenizers.wrap(tokenizer)
-    fingerprints = {name: dataset._fingerprint for name, dataset in domains.items()}
+    fingerprints = {name: dataset._fingerprint for name, dataset in found.items()}
     digest = files.digest_json([config.model_dump(mode="json"), fingerprints, wrapped.entry.digest])
     folder = Path(path)
     return finished(folder, digest, config) or run(Job(config, folder, digest, inputs, wrapped), encode_here)

@@ -1,4 +1,4 @@
-"""Progress of one pass over the input files: a bar on a terminal, a line per file elsewhere."""
+"""Progress of one pass over the input files: a bar on a terminal, elsewhere a line a file and every half minute."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from doremi.corpus.documents import Chunk
 from doremi.corpus.inputs import InputFile
+from doremi.progress import SECONDS_BETWEEN_LINES
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Progress:
             leave=False,
         )
         self._num_files, self._num_finished = len(files), 0
-        self._started = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._num_documents = self._num_text_bytes = self._position = 0
 
     def __enter__(self) -> Progress:
@@ -46,6 +47,7 @@ class Progress:
         self._bar.set_postfix_str(f"{self._num_documents:,} documents, {self._num_text_bytes / 1e6 / seconds:.1f} MB/s")
         self._bar.update(chunk.position - self._position)
         self._position = chunk.position
+        self._write_if_due()
 
     def finish(self, file: InputFile) -> None:
         """The file in hand is done, or was before."""
@@ -54,6 +56,13 @@ class Progress:
         self._num_finished += 1
         if self._bar.disable:
             logger.info("%s: %s (%s)", self._verb, file.name, self._so_far())
+
+    def _write_if_due(self) -> None:
+        """A line in the middle of a file that takes long."""
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            logger.info("%s: %s", self._verb, self._so_far())
 
     def _so_far(self) -> str:
         """Without documents where other processes read them."""

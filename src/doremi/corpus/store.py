@@ -86,6 +86,13 @@ class TokenStore:
         }
         return cls(path, content, packing or content.get("packing", "pack"), shards)
 
+    def with_packing(self, packing: Packing) -> TokenStore:
+        """The same store, its rows cut in another way."""
+        other = object.__new__(type(self))  # copy.copy would open it once more
+        vars(other).update(vars(self) | {"packing": packing})
+        other._padded_rows = lru_cache(maxsize=None)(other._build_padded_rows)
+        return other
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self.packing)
 

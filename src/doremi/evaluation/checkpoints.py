@@ -24,7 +24,7 @@ from doremi.training import configurations, pretrained, probes
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
 
-MAX_DEFAULT_LENGTH = 1024
+DEFAULT_LENGTH = 1024  # tokens, upstream's and the paper's
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,19 @@ def evaluate(
     store: TokenStore,
     *,
     sequence_length: int | None = None,
+    default_length: int = DEFAULT_LENGTH,
     max_tokens_per_domain: int | None = None,
     batch_size: int = 64,
 ) -> CheckpointLosses:
-    """The losses of a model on a corpus' held-out documents, in float32; with a progress bar.
+    """The losses of a model on a corpus' held-out documents, in float32; shows its progress.
 
     A model with another tokenizer than the corpus' gets the same text, decoded and tokenised anew.
 
     Args:
         model: folder, or hub id.
         store: the corpus; domains without held-out text are left out.
-        sequence_length: of the windows; default: the model's longest, at most 1,024.
+        sequence_length: of the windows; None: ``default_length``, or the model's longest where that is shorter.
+        default_length: that of the run that the models are compared in.
         max_tokens_per_domain: cap in tokens of the corpus, the same text for every model; default: all of it.
         batch_size: windows per forward pass; the result does not depend on it.
 
@@ -98,7 +100,7 @@ def evaluate(
         RunFailedError: a loss is not finite.
     """
     loaded = load_model(model)
-    length = _length(loaded, model, sequence_length)
+    length = _length(loaded, model, sequence_length, default=default_length)
     names = [name for name in store.names if _num_scored(store, name) > 0]
     if not names:
         raise InputError(f"{store.path}: no held-out text; prepare the corpus with corpus.held_out_fraction above 0")
@@ -143,9 +145,22 @@ def load_model(model: str | Path) -> PreTrainedModel:
     Raises:
         InputError: what `pretrained.load` refuses, or its losses show that it is not causal.
     """
-    loaded = float32_model(model)
+    try:
+        loaded = float32_model(model)
+    except InputError as error:
+        if within := _models_within(model):
+            raise InputError(f"{error}{within}") from None
+        raise
     _check_causal(loaded, model)
     return loaded
+
+
+def _models_within(model: str | Path) -> str:
+    """The models of a run directory, which was given in their place."""
+    folder = Path(model)
+    found = sorted([*folder.glob("rounds/*/*/config.json"), *folder.glob("runs/*/*/config.json")])
+    names = ", ".join(str(path.parent) for path in found[:5])
+    return f". The models in this run directory are {names}{', ...' if len(found) > 5 else ''}" if found else ""
 
 
 def _check_causal(loaded: PreTrainedModel, model: str | Path) -> None:
@@ -163,11 +178,11 @@ def float32_model(model: str | Path) -> PreTrainedModel:
     return pretrained.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _length(loaded: PreTrainedModel, model: str, asked: int | None) -> int:
+def _length(loaded: PreTrainedModel, model: str, asked: int | None, *, default: int = DEFAULT_LENGTH) -> int:
     longest = configurations.num_positions(loaded.config)
     if asked is not None and longest is not None and asked > longest:
         raise InputError(f"{model}: sequences of {asked} tokens, the model takes at most {longest}")
-    return asked or min(longest or MAX_DEFAULT_LENGTH, MAX_DEFAULT_LENGTH)
+    return asked or min(longest or default, default)
 
 
 def _num_scored(store: TokenStore, name: str) -> int:

@@ -10,7 +10,6 @@ looks back as far as the length allows.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from doremi import progress
 from doremi.errors import RunFailedError
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.training import attention
@@ -129,17 +128,15 @@ def in_windows(
 def document_losses(
     model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int, description: str = "evaluate"
 ) -> dict[str, DocumentLosses]:
-    """The losses of each held-out document, by domain, in the order of ``held_out.documents``; with a progress bar.
+    """The losses of each held-out document, by domain, in the order of ``held_out.documents``; shows its progress.
 
     Raises:
         RunFailedError: a domain's loss is not finite.
     """
     losses = {}
-    total = sum(map(len, held_out.windows))
-    interval = 0.5 if sys.stderr.isatty() else 30  # a line every half minute in a job's log
-    with tqdm(desc=description, total=total, unit="window", mininterval=interval, dynamic_ncols=True) as bar:
+    with progress.shown(description, total=sum(map(len, held_out.windows)), unit="windows") as advance:
         for name, windows, documents in zip(held_out.names, held_out.windows, held_out.documents, strict=True):
-            of_windows = _window_nats(model, windows, batch_size=batch_size, progress=bar.update)
+            of_windows = _window_nats(model, windows, batch_size=batch_size, progress=advance)
             which = np.array([window.document for window in windows], np.int64)
             sizes = np.array([len(window.targets) for window in windows], np.int64)
             num_tokens = np.bincount(which, weights=sizes, minlength=len(documents)).astype(np.int64)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doremi import preflight, published
 from doremi.corpus import TokenStore
-from doremi.errors import InputError
-from doremi.experiment import RUNS, check_models
+from doremi.corpus.listing import check_inputs
+from doremi.experiment import RUNS, check_models, prepared_store
 from doremi.planning import disk, doubts, held_out, memory
 from doremi.planning.disk import Disk
 from doremi.planning.held_out import HeldOutScoring
@@ -51,11 +50,14 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
     """Plan a recipe whose run directory is or will be ``out``; writes nothing.
 
     Raises:
-        InputError: what `preflight.check` refuses, or a batch that cannot be split over the devices.
+        InputError: what `preflight.check` refuses, a batch that cannot be split over the devices, a corpus that is not
+            that of the recipe, or local inputs that are not there.
     """
     preflight.check(recipe)
     check_models(recipe)
     store = prepared_store(recipe, out)
+    if store is None:
+        check_inputs(recipe.corpus)
     vocab_size = store.vocab_size if store else _vocab_size(recipe)
     sizes = {run: measure(recipe, run, vocab_size=vocab_size) for run in RUNS}
     inputs = Inputs(recipe, sizes, num_devices, store, known_answer(out))
@@ -76,18 +78,10 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
             *doubts.repetition(recipe, found),
             *doubts.batch(recipe, len(names) if names else _num_named_domains(recipe)),
             *doubts.proxy_size(recipe, found),
+            *doubts.main_size({run: size.num_parameters for run, size in sizes.items()}),
             *doubts.disk(space, out),
         ],
     )
-
-
-def prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:
-    """The corpus, if it is prepared in the run directory or read in place."""
-    for folder in (RunDirectory(out).corpus, recipe.corpus.store):
-        with suppress(InputError):
-            if folder is not None:
-                return TokenStore.open(folder, packing=recipe.corpus.packing)
-    return None
 
 
 def _num_named_domains(recipe: Recipe) -> int:

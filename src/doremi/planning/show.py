@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from doremi import console
 from doremi.planning.pace import Pace
 from doremi.planning.plan import Plan
 from doremi.planning.stages import Stage
@@ -30,7 +31,11 @@ def show(plan: Plan, recipe: Recipe, *, pace: Pace | None = None, price: float |
         "",
         _memory_line(plan),
         _disk_line(plan),
-        *(["", "Doubts", *(f"  - {doubt}" for doubt in plan.doubts)] if plan.doubts else []),
+        *(
+            ["", "Doubts", *(console.wrapped(doubt, indent="    ", first="  - ") for doubt in plan.doubts)]
+            if plan.doubts
+            else []
+        ),
     ]
     return "\n".join(parts)
 
@@ -79,14 +84,16 @@ def _cost(seconds: float | None, plan: Plan, price: float | None) -> list[str]:
 def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
     if plan.store is None:
         inputs = recipe.corpus.store or ", ".join(item.source for item in recipe.corpus.inputs)
-        yield f"  corpus: {inputs}: tokens and epochs are known once `doremi prepare` has run"
+        text = f"corpus: {inputs}: tokens and epochs are known once `doremi prepare` has run"
+        yield console.wrapped(text, indent="    ", first="  ")
     else:
         tokens = sum(plan.store.num_tokens(name) for name in plan.store.names)
         yield f"  corpus: {tokens:,} tokens in {len(plan.store.names)} domains (prepared)"
     if plan.is_bound:
         yield f"  rounds: auto; planned for all {recipe.reweighting.max_rounds} that there may be"
     if pace is not None:
-        yield f"  times: {pace.describe()}; without preparing, saving and waiting in queues"
+        times = f"times: {pace.describe()}; without preparing, saving and waiting in queues"
+        yield console.wrapped(times, indent="    ", first="  ")
 
 
 def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
@@ -105,7 +112,7 @@ def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
 
 def _memory_line(plan: Plan) -> str:
     needed = ", ".join(f"{run} {_size(memory.total)}" for run, memory in plan.memories.items())
-    return f"Memory on each device, about: {needed}"
+    return console.wrapped(f"Memory on each device, about: {needed}", indent="  ", first="")
 
 
 def _disk_line(plan: Plan) -> str:
@@ -113,7 +120,7 @@ def _disk_line(plan: Plan) -> str:
     corpus = "corpus not known yet" if disk.corpus is None else f"corpus {_size(disk.corpus)}"
     losses = f", reference losses {_size(disk.reference_losses)}" if disk.reference_losses else ""
     models = f"models {_size(disk.models)}, checkpoints {_size(disk.checkpoints)}"
-    return f"Disk: {_size(disk.total)} ({corpus}, {models}{losses})"
+    return console.wrapped(f"Disk: {_size(disk.total)} ({corpus}, {models}{losses})", indent="  ", first="")
 
 
 def _size(num_bytes: float) -> str:
@@ -124,11 +131,30 @@ def _size(num_bytes: float) -> str:
 
 
 def _table(rows: Iterator[list[str]]) -> Iterator[str]:
-    """The first column to the left, numbers to the right; a row that is too short is a remark."""
+    """The first column to the left, numbers to the right; a row that is too short is a remark.
+
+    On a terminal that is too narrow for all columns, one table below the other.
+    """
     lines: Sequence[list[str]] = list(rows)
     num_columns = len(lines[0])
     whole = [line for line in lines if len(line) == num_columns]
     widths = [max(len(line[column]) for line in whole) for column in range(num_columns)]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=False)]
-        yield "  ".join(["", line[0].ljust(widths[0]), *cells]).rstrip()
+    for number, columns in enumerate(_groups(widths, console.width())):
+        if number:
+            yield ""
+        for line in lines if number == 0 else whole:
+            cells = [line[column].rjust(widths[column]) for column in columns if column < len(line)]
+            yield "  ".join(["", line[0].ljust(widths[0]), *cells]).rstrip()
+
+
+def _groups(widths: Sequence[int], limit: int | None) -> list[list[int]]:
+    """The columns after the first, in as many tables as it takes to stay within ``limit``."""
+    groups: list[list[int]] = [[]]
+    taken = 2 + widths[0]
+    for column, width in enumerate(widths[1:], start=1):
+        if limit is not None and groups[-1] and taken + 2 + width > limit:
+            groups.append([])
+            taken = 2 + widths[0]
+        groups[-1].append(column)
+        taken += 2 + width
+    return groups

@@ -44,7 +44,6 @@ def settings(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> d
     """What `training_arguments` gives to `transformers.TrainingArguments`, by name."""
     micro_batch_size, accumulation_steps = split_batch(config, world_size=launch.world_size())
     defaults: dict[str, Any] = {
-        "run_name": name,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": "none",
@@ -54,6 +53,7 @@ def settings(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> d
     }
     owned = {
         "output_dir": str(folder),
+        "run_name": name,  # the recipe's own is the name of all its models, see `trackers.recording`
         "max_steps": config.steps,
         "per_device_train_batch_size": micro_batch_size,
         "gradient_accumulation_steps": accumulation_steps,

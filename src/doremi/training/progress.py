@@ -1,16 +1,58 @@
-"""A progress bar in tokens: how far, how fast, how long to go."""
+"""How far a training run is, in tokens: a bar on a terminal, a plain line at every ``logging_steps`` elsewhere."""
 
 from __future__ import annotations
 
-import sys
+import time
 from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from doremi import progress
+
+
+def make(*, tokens_per_step: int, description: str) -> TrainerCallback:
+    """What shows the progress of a run where standard error goes; the first of several processes alone does."""
+    kind = TokenProgress if progress.is_watched() else StepLines
+    return kind(tokens_per_step=tokens_per_step, description=description)
+
+
+class StepLines(TrainerCallback):
+    """A line at each log entry: step, loss, tokens per second and the time left, both over this stretch of the run."""
+
+    def __init__(self, *, tokens_per_step: int, description: str = "train") -> None:
+        self._tokens_per_step = tokens_per_step
+        self._description = description
+        self._started, self._first_step = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin to count, at the step the run continues from."""
+        self._started, self._first_step = time.monotonic(), state.global_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the line, if the entry has a training loss."""
+        num_steps = state.global_step - self._first_step
+        if not (state.is_world_process_zero and logs and "loss" in logs and num_steps > 0):
+            return
+        per_second = num_steps / max(time.monotonic() - self._started, 1e-9)
+        left = (state.max_steps - state.global_step) / per_second
+        progress.line(
+            f"{self._description}: step {state.global_step:,} of {state.max_steps:,}, loss {logs['loss']:.3f}, "
+            f"{per_second * self._tokens_per_step:,.0f} tokens/s, {progress.duration(left)} left"
+        )
+
 
 class TokenProgress(TrainerCallback):
-    """Shows tokens/s and the time left; on a pipe or in a job's log a line every half minute instead of a bar."""
+    """A bar with tokens/s and the time left."""
 
     def __init__(self, *, tokens_per_step: int, description: str = "train") -> None:
         self._tokens_per_step = tokens_per_step
@@ -28,7 +70,7 @@ class TokenProgress(TrainerCallback):
                 initial=state.global_step * self._tokens_per_step,
                 unit="tok",
                 unit_scale=True,
-                mininterval=0.5 if sys.stderr.isatty() else 30,
+                mininterval=0.5,
                 dynamic_ncols=True,
             )
 

@@ -27,6 +27,7 @@ from doremi.training import (
     failed_writes,
     noise,
     passed_through,
+    progress,
     sharding,
     suitability,
     token_loss,
@@ -34,7 +35,6 @@ from doremi.training import (
 from doremi.training.interruption import Interruption
 from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.training.probes import Probe
-from doremi.training.progress import TokenProgress
 from doremi.training.schedules import LearningRateSchedule
 from doremi.training.token_loss import token_losses, token_nats
 from doremi.weights import DomainWeights
@@ -126,7 +126,7 @@ class DoReMiTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
             tokens_per_step = self._global_batch_size * mixture.sequence_length
-            self.add_callback(TokenProgress(tokens_per_step=tokens_per_step, description=args.run_name or "train"))
+            self.add_callback(progress.make(tokens_per_step=tokens_per_step, description=args.run_name or "train"))
 
     def create_accelerator_and_postprocess(self) -> None:
         """As transformers does, with what `sharding.prepare` does first."""
@@ -398,6 +398,14 @@ class DoReMiTrainer(Trainer):
         self._load_from_checkpoint(str(folder))
         self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
         return None
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warn of tensors that a checkpoint lacks, but not of tied ones, which are saved under one of their names."""
+        missing = set(load_result.missing_keys)
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        loaded = {id(parameter) for name, parameter in parameters.items() if name not in missing}
+        load_result.missing_keys[:] = [key for key in load_result.missing_keys if id(parameters.get(key)) not in loaded]
+        super()._issue_warnings_after_load(load_result)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         run_folder, step = Path(self._get_output_dir(trial)), self.state.global_step
