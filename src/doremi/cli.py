@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from doremi.errors import InputError, RunFailedError
 
 if TYPE_CHECKING:
     from doremi.experiment import Experiment
+    from doremi.recipe import Recipe
 
 TRAINING_VERBS = ("demo", "run", "train")
 DEMO_RECIPE = Path(__file__).parent / "recipes" / "demo.yaml"
@@ -212,6 +214,7 @@ def _run_stage(options: argparse.Namespace) -> None:
     if options.recipe is None:
         raise InputError("which recipe? Give a YAML file, or see `doremi run --help-recipe`")
     from doremi import recipe
+    from doremi.run_directory import RunDirectory
 
     loaded = recipe.load(options.recipe, options.overrides)
     out = options.out or Path("runs") / options.recipe.stem
@@ -220,13 +223,21 @@ def _run_stage(options: argparse.Namespace) -> None:
 
         print(loaded.to_yaml(), planning.show(planning.make(loaded, out), loaded), sep="\n")
         return
+    if getattr(options, "slurm", None) is None:
+        if options.verb in TRAINING_VERBS:
+            launch.use_processes(options.nproc, options.arguments)
+        elif not launch.is_first():
+            return  # the first process does alone what is not training
+    # a pipeline trains several models of a directory at once: each training holds its own folder
+    with RunDirectory(out).held(alone=options.verb != "train"):
+        _run_in(loaded, out, options)
+
+
+def _run_in(loaded: Recipe, out: Path, options: argparse.Namespace) -> None:
+    """A verb in its run directory, which is held."""
     if getattr(options, "slurm", None) is not None:
         write_pipeline(loaded, out, options.slurm)
         return
-    if options.verb in TRAINING_VERBS:
-        launch.use_processes(options.nproc, options.arguments)
-    elif not launch.is_first():
-        return  # the first process does alone what is not training
     if options.verb == "prepare" and not prepare_in_tasks(loaded, out, options):
         return  # jobs in a queue do it
     from transformers.utils import logging as transformers_logging
@@ -288,10 +299,13 @@ def _report(options: argparse.Namespace) -> None:
         print(write_comparison(options.directories, out=options.out))
         return
     from doremi.report.render import write_report
+    from doremi.run_directory import RunDirectory
 
     if options.out is not None:
         raise InputError("--out is for several run directories; the report of one lies in it")
-    print(write_report(options.directories[0]))
+    directory = options.directories[0]
+    with RunDirectory(directory).held() if directory.is_dir() else nullcontext():
+        print(write_report(directory))
 
 
 if __name__ == "__main__":

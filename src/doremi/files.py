@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,6 +17,7 @@ import xxhash
 from doremi.errors import InputError, MissingFileError
 
 MARKER = "complete.json"
+PARTIAL = ".partial"  # at the end of a name that begins with a dot: not whole yet
 MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
 
 
@@ -29,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         InputError: nothing can be written there.
     """
     make_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with refusal_reported(path):
         beside.touch()
     try:
@@ -38,7 +40,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
         fsync(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what failed is the error; a leftover is removed by the next run
+            beside.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path, *, but: str | None = None) -> None:
+    """Remove what killed processes left half-written below ``folder``, which the caller holds alone.
+
+    Whether a process that wrote is still alive need not be known, nor on which machine: see `doremi.corpus.lock`.
+
+    Args:
+        folder: is looked through in full.
+        but: name of a subfolder that has a lock of its own.
+    """
+    for place, folders, names in os.walk(folder):
+        if but is not None and Path(place) == folder and but in folders:
+            folders.remove(but)
+        for name in filter(_is_partial, [*folders, *names]):
+            path = Path(place, name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folders[:] = [name for name in folders if not _is_partial(name)]
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(PARTIAL)
 
 
 def make_folder(folder: Path) -> None:

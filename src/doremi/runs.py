@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,11 +88,30 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     if is_finished(run, store):
         logger.info("%s: finished earlier, skipped (%s)", run.name, run.folder)
         return
+    with _held(run.folder):
+        _train(run, store)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder of a model belongs to one training at a time; the first of its processes holds it for all of them."""
+    from doremi.corpus.lock import locked
+
+    if not launch.is_first():
+        yield
+        return
+    with locked(folder, activity="being trained") as lock:
+        if lock.is_kept:
+            files.remove_partial(folder)
+        yield
+
+
+def _train(run: TrainingRun, store: TokenStore) -> None:
     from transformers import AutoTokenizer
 
     from doremi.training import arguments, failed_writes, models, noise
 
-    run.folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(run.folder)
     _refuse_other_checkpoints(run, store)
     args = arguments.training_arguments(run.training, folder=run.folder, seed=run.seed, name=run.name)
     hf_config = models.configure(

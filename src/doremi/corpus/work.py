@@ -58,8 +58,7 @@ class WorkFolder:
         Raises:
             InputError: it was not; going on would mix two corpora.
         """
-        for leftover in self._store.rglob(".*.partial"):
-            leftover.unlink()
+        files.remove_partial(self._store)
         if not self._plan.is_file():
             files.write_json(self._plan, _plan(config_digest, inputs))
         elif (difference := self.difference(config_digest, inputs)) is not None:
