@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import files, launch
+from doremi import files, finished, launch, saved_files
 from doremi.errors import InputError
 from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
 from doremi.reweighting.options import GroupDROOptions
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HISTORY = "history.json"
 SEARCH = {"rounds", "max_rounds", "tolerance", "seeds"}  # of the recipe: what a single proxy does not depend on
 SCORED = {"max_tokens_per_domain", "batch_size"}  # of the evaluation: what a curve depends on
 BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
@@ -112,6 +111,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
     from doremi.training import arguments, failed_writes, models, noise
 
     files.make_folder(run.folder)
+    _check_inputs(run)
     _refuse_other_checkpoints(run, store)
     args = arguments.training_arguments(run.training, folder=run.folder, seed=run.seed, name=run.name)
     hf_config = models.configure(
@@ -134,7 +134,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
         trainer.save_model(str(run.folder))
     if launch.is_first():
         history = trainer.state.log_history
-        files.write_json(run.folder / HISTORY, history)
+        files.write_json(run.folder / finished.HISTORY, history)
         files.write_marker(
             run.folder,
             {
@@ -145,10 +145,19 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
                 "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
                 "epochs": trainer.loader.epochs_seen,
                 "objective": objective.state_dict(),
+                "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
             },
         )
     # the others too look for a finished reference by its marker
     launch.wait_for(lambda: files.read_marker(run.folder) is not None, f"the end of {run.folder}")
+
+
+def _check_inputs(run: TrainingRun) -> None:
+    """Models that this one is made of, where they were trained here: their files are those that were saved."""
+    if run.reference is not None:
+        saved_files.check(run.reference)
+    if run.model.init == "pretrained" and run.model.path is not None:
+        saved_files.check(Path(run.model.path))
 
 
 def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, objective: Objective, **kwargs: Any) -> Any:
@@ -248,7 +257,7 @@ def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
 
 def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
     """Checkpoints in the folder must come from the same inputs; the digest is written before the first of them."""
-    started = run.folder / "started.json"
+    started = run.folder / finished.STARTED
     digest = run.digest(store.digest)
     if started.exists() and files.read_json(started) != {"digest": digest}:
         raise InputError(
@@ -256,8 +265,3 @@ def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
         )
     if launch.is_first():
         files.write_json(started, {"digest": digest})
-
-
-def load_history(folder: Path) -> Sequence[Mapping[str, Any]]:
-    """The trainer's log of a finished run: one mapping per log line, each with its ``step``."""
-    return files.read_json(folder / HISTORY)
