@@ -44,7 +44,9 @@ def _check_place(file: str) -> str:
     return file
 
 
-class _Shard(checked_json.Part, extra="forbid"):
+class Shard(checked_json.Part, extra="forbid"):
+    """One pair of files, see `doremi.corpus.manifest.ShardEntry`."""
+
     file: Annotated[str, AfterValidator(_check_place)]
     documents: Count
     tokens: Count
@@ -55,8 +57,8 @@ class _Shard(checked_json.Part, extra="forbid"):
 
 class _Domain(checked_json.Part):
     name: str = Field(min_length=1)
-    train: list[_Shard]
-    held_out: list[_Shard]
+    train: list[Shard]
+    held_out: list[Shard]
 
 
 class _Tokenizer(checked_json.Part):
