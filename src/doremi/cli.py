@@ -47,16 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return launch.fail(2, str(error))
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
-    except OSError as error:
+    except Exception as error:
         return _refused_by_system(error)
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
 
 
-def _refused_by_system(error: OSError) -> int:
+def _refused_by_system(error: Exception) -> int:
     """The exit code where the machine is at fault; what may be a bug of ours is raised again."""
-    if files.is_full_disk(error):
-        return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
+    if files.is_failed_io(error):
+        remedy = "make room" if isinstance(error, OSError) and files.is_full_disk(error) else "see to the disk"
+        return launch.fail(1, f"the run failed: {error}; {remedy}, and the same command continues")
     if isinstance(error, PermissionError):
         return launch.fail(2, f"{error.filename}: permission denied")
     if isinstance(error, BrokenPipeError) and _reader_has_gone():

@@ -17,6 +17,7 @@ import xxhash
 from doremi.errors import InputError, MissingFileError
 
 MARKER = "complete.json"
+FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)  # of a disk, a server
 PARTIAL = ".partial"  # at the end of a name that begins with a dot: not whole yet
 MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
 
@@ -78,11 +79,11 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def refusal_reported(path: Path) -> Iterator[None]:
-    """Turn what the system has against writing at ``path`` into an error of the user; a full disk is left as it is."""
+    """Turn what the system has against writing at ``path`` into an error of the user; a full or failing disk is none."""
     try:
         yield
     except OSError as error:
-        if is_full_disk(error):
+        if is_failed_io(error):
             raise
         reason = f"{error.strerror} ({error.filename})"
         raise InputError(f"{path}: cannot be written: {reason}; choose another place, or make it writable") from error
@@ -91,6 +92,16 @@ def refusal_reported(path: Path) -> Iterator[None]:
 def is_full_disk(error: OSError) -> bool:
     """Whether there was no room: a full disk, a quota or a limit on the size of files."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_failed_io(error: BaseException) -> bool:
+    """Whether the machine is at fault: no room, or a disk or file server that fails.
+
+    Rust (safetensors, tokenizers) and torch report a failed write in exceptions of their own.
+    """
+    if isinstance(error, OSError):
+        return is_full_disk(error) or error.errno in FAILING
+    return "(os error " in str(error) or any(name in str(error) for name in ("inline_container.cc", "PytorchStream"))
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from doremi import console, recipe
+from doremi import console, files, recipe
 from doremi.corpus.job import Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
 from doremi.corpus.tasks import EncodeShare, Finish
-from doremi.errors import InputError
+from doremi.errors import InputError, RunFailedError
 from doremi.launch import INTERRUPTED, fail
 from doremi.recipe import CorpusConfig
 from doremi.run_directory import RunDirectory
@@ -30,6 +30,12 @@ def main(arguments: Sequence[str]) -> int:
             _run_step(step, recipe.load(directory.recipe).corpus, directory.corpus)
     except InputError as error:
         return fail(2, str(error))
+    except RunFailedError as error:
+        return fail(1, f"the run failed: {error}")
+    except OSError as error:
+        if not files.is_failed_io(error):
+            raise
+        return fail(1, f"the run failed: {error}; the same job continues once that is mended")
     except KeyboardInterrupt:
         return fail(INTERRUPTED, "interrupted; the same job continues")
     return 0
