@@ -48,13 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
     except Exception as error:
-        return _refused_by_system(error)
+        code = _refused_by_system(error)
+        if code is None:
+            raise
+        return code
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
 
 
-def _refused_by_system(error: Exception) -> int:
-    """The exit code where the machine is at fault; what may be a bug of ours is raised again."""
+def _refused_by_system(error: Exception) -> int | None:
+    """The exit code where the machine is at fault; None for what may be a bug of ours."""
     if files.is_failed_io(error):
         remedy = "make room" if isinstance(error, OSError) and files.is_full_disk(error) else "see to the disk"
         return launch.fail(1, f"the run failed: {error}; {remedy}, and the same command continues")
@@ -63,7 +66,7 @@ def _refused_by_system(error: Exception) -> int:
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         return 1
-    raise error
+    return None
 
 
 def _reader_has_gone() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +19,9 @@ from doremi.errors import InputError, MissingFileError
 
 MARKER = "complete.json"
 FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)  # of a disk, a server
+FAILED_WRITES = ("(os error ", "inline_container.cc", "PytorchStreamWriter", "iostream error")  # of Rust and of torch
 PARTIAL = ".partial"  # at the end of a name that begins with a dot: not whole yet
+_TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
 
 
@@ -64,7 +67,8 @@ def remove_partial(folder: Path, *, but: str | None = None) -> None:
 
 
 def _is_partial(name: str) -> bool:
-    return name.startswith(".") and name.endswith(PARTIAL)
+    """Of ours, or of safetensors, which writes beside and renames too."""
+    return (name.startswith(".") and name.endswith(PARTIAL)) or _TEMPORARY.fullmatch(name) is not None
 
 
 def make_folder(folder: Path) -> None:
@@ -79,7 +83,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def refusal_reported(path: Path) -> Iterator[None]:
-    """Turn what the system has against writing at ``path`` into an error of the user; a full or failing disk is none."""
+    """Turn what the system has against writing at ``path`` into an error of the user; a failing disk is none."""
     try:
         yield
     except OSError as error:
@@ -101,7 +105,7 @@ def is_failed_io(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return is_full_disk(error) or error.errno in FAILING
-    return "(os error " in str(error) or any(name in str(error) for name in ("inline_container.cc", "PytorchStream"))
+    return isinstance(error, Exception) and any(words in str(error) for words in FAILED_WRITES)
 
 
 @contextmanager

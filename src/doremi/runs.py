@@ -133,7 +133,8 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
     with failed_writes.reported(run.folder):
         trainer.save_model(str(run.folder))
     if launch.is_first():
-        history = trainer.state.log_history
+        # without transformers' summary of the last uninterrupted stretch, which is no part of the run
+        history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         files.write_json(run.folder / finished.HISTORY, history)
         files.write_marker(
             run.folder,
