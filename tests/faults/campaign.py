@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +84,13 @@ class Campaign:
             for index, mode in zip(chosen, modes, strict=True)
         ]
 
+    def find(self, beginning, *, mode):
+        """The first call whose kind and path below the run directory begin so."""
+        kind, path = beginning.split()
+        wanted = f"{kind} {self.folder}/undisturbed{path}"
+        number = next(index for index, call in enumerate(self.calls, start=1) if call.startswith(wanted))
+        return Point(number, beginning, mode)
+
     def check(self, point):
         """What is wrong with how a fault is met; None: nothing."""
         out = self.folder / "disturbed"
@@ -138,27 +144,3 @@ def without_times(value):
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key not in TIMES | WITH_TIMES}
     return value
-
-
-if __name__ == "__main__":
-    import time
-
-    folder, number, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    shutil.rmtree(folder, ignore_errors=True)
-    campaign = Campaign(folder)
-    kinds = Counter()
-    print(len(campaign.calls), "calls")
-    for point in campaign.points(number, seed=seed):
-        began = time.monotonic()
-        problem = campaign.check(point)
-        kinds["bad" if problem else "good"] += 1
-        print(
-            f"{time.monotonic() - began:5.1f}",
-            point.number,
-            point.mode,
-            point.call,
-            "\n    " + problem if problem else "ok",
-            flush=True,
-        )
-    print(kinds)
-    campaign.close()

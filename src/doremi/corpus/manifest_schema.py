@@ -73,7 +73,7 @@ class Manifest(_Settings):
 
     dtype: Literal["uint16", "int32"]
     tokenizer: _Tokenizer
-    domains: list[_Domain]
+    domains: list[_Domain] = Field(min_length=1)
     digest: str
     encoded_by: list[str] = Field(default_factory=list)
     inputs: list[_Skipped]
