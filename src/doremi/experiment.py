@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from doremi import adversary, launch, preflight, weight_specs
-from doremi.corpus import TokenStore, manifest, prepare
-from doremi.errors import InputError
+from doremi.corpus import TokenStore, manifest, prepare, tokenizers
+from doremi.errors import InputError, RunFailedError
 from doremi.recipe import RUNS, Recipe, RunName
 from doremi.reweighting.options import GroupDROOptions
 from doremi.run_directory import RunDirectory
@@ -81,9 +81,21 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
     """The corpus, prepared and checked by the first of several processes; the others attach to it once it is there."""
     if launch.is_first():
         directory.claim(recipe)
-        return prepare(recipe.corpus, directory.corpus)
+        store = prepare(recipe.corpus, directory.corpus)
+        _check_tokenizer(store)
+        return store
     launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
     return TokenStore.attach(directory.corpus, packing=recipe.corpus.packing)
+
+
+def _check_tokenizer(store: TokenStore) -> None:
+    """The tokenizer in the corpus is the one that the manifest says; models are saved with it, and text is decoded."""
+    digest = tokenizers.load(str(store.tokenizer_path)).entry.digest
+    if digest != store.tokenizer_digest:
+        raise RunFailedError(
+            f"{store.tokenizer_path}: another tokenizer than the one that the corpus was made with (digest {digest}, "
+            f"expected {store.tokenizer_digest}). Put back a copy, or delete {store.path} to prepare the corpus again"
+        )
 
 
 # ---- checks ----

@@ -70,6 +70,16 @@ def test_a_bit_of_the_reference_that_flipped_before_the_proxy_is_trained(command
     )
 
 
+def test_another_tokenizer_in_the_corpus(command, out):
+    tokenizer = out / "corpus/tokenizer/tokenizer.json"
+    content = json.loads(tokenizer.read_text())
+    content["model"]["merges"].reverse()
+    tokenizer.write_text(json.dumps(content))
+    code, message = command("train", "--run", "proxy")
+    assert code == 1
+    assert "corpus/tokenizer: another tokenizer than the one that the corpus was made with (digest " in message
+
+
 def test_a_file_of_the_reference_that_is_gone_or_cut_short(command, out):
     forget(out / "rounds/01/proxy")
     model = out / "rounds/01/reference/model.safetensors"

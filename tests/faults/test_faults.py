@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.faults.campaign import Campaign, Point
+from tests.faults.campaign import Campaign, wrong_end
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, as Linux does"),
@@ -57,11 +57,12 @@ def test_a_hundred_points(campaign):
     assert not {point: problem for point, problem in problems.items() if problem}
 
 
-def test_the_check_finds_what_is_left_over_and_what_differs(campaign, monkeypatch):
-    """A disturbed run that ends at once compared with one that had another file and another byte."""
-    undisturbed = dict(campaign.undisturbed)
-    undisturbed["weights.json"] = {}
-    del undisturbed["report.md"]
-    monkeypatch.setattr(campaign, "undisturbed", undisturbed)
-    never = Point(number=10**6, call="beyond the last", mode="no room")
-    assert campaign.check(never) == "ends otherwise: ['report.md', 'weights.json']"
+def test_the_check_finds_what_is_left_over_what_is_missing_and_what_differs(campaign):
+    assert campaign.differences(campaign.undisturbed) == []
+    found = campaign.undisturbed | {".weights.json.7.partial": b"", "weights.json": {}}
+    del found["report.md"]
+    assert campaign.differences(found) == [".weights.json.7.partial", "report.md", "weights.json"]
+    for output in ("doremi: the run failed: x\nTraceback (most recent call last)", "OSError: x", ""):
+        assert wrong_end({"code": 1, "output": output}, "i/o error")
+    assert wrong_end({"code": 0, "output": ""}, "killed")
+    assert not wrong_end({"code": 1, "output": "bar\rdoremi: the run failed: no room"}, "no room")
