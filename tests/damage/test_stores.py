@@ -148,10 +148,10 @@ WRONG_INDICES = {
     "boundaries": (26, struct.pack("<Q", 9), "9 boundaries of 2 documents"),
     "length": (34, struct.pack("<i", 5), "lengths of 8 tokens in all, the shard has 7"),
     "length below 1": (34, struct.pack("<ii", 7, 0), "a document of 0 tokens"),
-    "lengths exchanged": (34, struct.pack("<ii", 3, 4), "its offsets are not the sums of its lengths"),
-    "first offset": (42, struct.pack("<q", 2), "its offsets are not the sums of its lengths"),
-    "offsets that fall": (42, struct.pack("<qq", 8, 0), "its offsets are not the sums of its lengths"),
-    "a boundary": (58, struct.pack("<q", 1), "its documents are not one sequence each"),
+    "lengths exchanged": (34, struct.pack("<ii", 3, 4), "its offsets and boundaries are not those"),
+    "first offset": (42, struct.pack("<q", 2), "its offsets and boundaries are not those"),
+    "offsets that fall": (42, struct.pack("<qq", 8, 0), "its offsets and boundaries are not those"),
+    "a boundary": (58, struct.pack("<q", 1), "its offsets and boundaries are not those"),
 }
 
 

@@ -46,14 +46,21 @@ def index_size(num_documents: int) -> int:
 
 def write_index(path: Path, lengths: np.ndarray, *, dtype: str) -> None:
     """Write the ``.idx`` of documents of ``lengths`` (int[n], tokens, EOS included)."""
+    with path.open("wb") as file:
+        for part in _parts(lengths, dtype=dtype):
+            file.write(part)
+
+
+def _parts(lengths: np.ndarray, *, dtype: str) -> tuple[bytes | memoryview, ...]:
     offsets = np.zeros(len(lengths), np.int64)
     np.cumsum(lengths[:-1], out=offsets[1:])
     offsets *= little_endian(dtype).itemsize
-    with path.open("wb") as file:
-        file.write(_HEADER.pack(MAGIC, 1, _CODES[dtype], len(lengths), len(lengths) + 1))
-        file.write(lengths.astype("<i4").data)
-        file.write(offsets.astype("<i8", copy=False).data)
-        file.write(np.arange(len(lengths) + 1, dtype="<i8").data)
+    return (
+        _HEADER.pack(MAGIC, 1, _CODES[dtype], len(lengths), len(lengths) + 1),
+        lengths.astype("<i4").data,
+        offsets.astype("<i8", copy=False).data,
+        np.arange(len(lengths) + 1, dtype="<i8").data,
+    )
 
 
 def read_lengths(path: Path, *, dtype: str, num_tokens: int | None = None) -> np.ndarray:
@@ -76,7 +83,7 @@ def read_lengths(path: Path, *, dtype: str, num_tokens: int | None = None) -> np
     return lengths
 
 
-def check_index(path: Path, *, dtype: str, num_documents: int, num_tokens: int) -> None:
+def check_index(path: str, *, dtype: str, num_documents: int, num_tokens: int) -> None:
     """Refuse an index that is not that of its shard; reads all of it up to 1 MiB, of a longer one header and ends.
 
     What lies between is checked where it is read (`read_lengths`), and by `doremi corpus verify`.
@@ -85,7 +92,7 @@ def check_index(path: Path, *, dtype: str, num_documents: int, num_tokens: int) 
         MissingFileError: there is no such file.
         InputError: another file, version, dtype or number of documents, or lengths and offsets that do not fit.
     """
-    with _missing_reported(path), path.open("rb") as file:
+    with _missing_reported(path), open(path, "rb") as file:  # noqa: PTH123 - ten thousand at a time
         found = _read_header(file, path, dtype=dtype)
         if found != num_documents:
             raise InputError(f"{path}: an index of {found} documents, the manifest says {num_documents}; {REMEDY}")
@@ -93,18 +100,14 @@ def check_index(path: Path, *, dtype: str, num_documents: int, num_tokens: int) 
         if index_size(num_documents) > MAX_BYTES_AT_OPENING:
             _check_ends(file, path, num_documents, end=num_tokens * little_endian(dtype).itemsize, dtype=dtype)
             return
-        lengths = np.fromfile(file, dtype="<i4", count=num_documents)
-        offsets = np.fromfile(file, dtype="<i8", count=num_documents)
-        boundaries = np.fromfile(file, dtype="<i8", count=num_documents + 1)
+        data = file.read()
+    lengths = np.frombuffer(data, "<i4", num_documents)
     _check_lengths(path, lengths, num_tokens=num_tokens)
-    ends = np.cumsum(lengths, dtype=np.int64) * little_endian(dtype).itemsize
-    if not (offsets[:1] == 0).all() or (offsets[1:] != ends[:-1]).any():
-        raise InputError(f"{path}: its offsets are not the sums of its lengths: it was changed; {REMEDY}")
-    if (boundaries != np.arange(num_documents + 1)).any():
-        raise InputError(f"{path}: its documents are not one sequence each: it was changed; {REMEDY}")
+    if data != b"".join(_parts(lengths, dtype=dtype)[1:]):  # all else follows from them
+        raise InputError(f"{path}: its offsets and boundaries are not those of its lengths: it was changed; {REMEDY}")
 
 
-def _read_header(file: BinaryIO, path: Path, *, dtype: str) -> int:
+def _read_header(file: BinaryIO, path: Path | str, *, dtype: str) -> int:
     """The number of documents."""
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size or not header.startswith(MAGIC):
@@ -120,14 +123,14 @@ def _read_header(file: BinaryIO, path: Path, *, dtype: str) -> int:
     return num_documents
 
 
-def _check_size(file: BinaryIO, path: Path, num_documents: int) -> None:
+def _check_size(file: BinaryIO, path: Path | str, num_documents: int) -> None:
     if (size := os.fstat(file.fileno()).st_size) != (expected := index_size(num_documents)):
         raise InputError(
             f"{path}: {size} bytes, but {num_documents} documents take {expected}: cut short or changed; {REMEDY}"
         )
 
 
-def _check_lengths(path: Path, lengths: np.ndarray, *, num_tokens: int | None) -> None:
+def _check_lengths(path: Path | str, lengths: np.ndarray, *, num_tokens: int | None) -> None:
     if len(lengths) and lengths.min() < 1:
         raise InputError(f"{path}: a document of {lengths.min()} tokens; every one has its EOS at least; {REMEDY}")
     total = int(lengths.sum(dtype=np.int64))
@@ -135,7 +138,7 @@ def _check_lengths(path: Path, lengths: np.ndarray, *, num_tokens: int | None) -
         raise InputError(f"{path}: lengths of {total} tokens in all, the shard has {num_tokens}; {REMEDY}")
 
 
-def _check_ends(file: BinaryIO, path: Path, num_documents: int, *, end: int, dtype: str) -> None:
+def _check_ends(file: BinaryIO, path: Path | str, num_documents: int, *, end: int, dtype: str) -> None:
     """The first and the last document of an index that is long."""
     lengths_at, offsets_at = _HEADER.size, _HEADER.size + 4 * num_documents
     last_length = _value_at(file, offsets_at - 4, "<i4") * little_endian(dtype).itemsize
@@ -168,7 +171,7 @@ def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
 
 
 @contextmanager
-def _missing_reported(path: Path) -> Iterator[None]:
+def _missing_reported(path: Path | str) -> Iterator[None]:
     """Files are opened when they are first read, and may be gone by then."""
     try:
         yield
