@@ -51,7 +51,8 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         item.name: _evidence(experiment, item, losses[item.name], run_curves[item.name]) for item in comparisons
     }
     nats = {run: found.nats for run, found in evidence.items()}
-    doremi_weights = finished.answer(experiment.directory.weights, experiment.names)
+    answer = finished.answer(experiment.directory.weights, names)
+    doremi_weights = {name: answer.get(name, 0.0) for name in names}
     floor = baselines.floor_domains(reference, doremi_weights)
     search = finished.search(experiment.directory.weights)
     last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
