@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from doremi import files, launch, planned_runs, runs
+from doremi import finished, launch, planned_runs, runs
 from doremi.experiment import Experiment
 from doremi.recipe import ReweightingConfig
 from doremi.reweighting import diagnostics, rounds
@@ -45,8 +45,10 @@ def find_weights(experiment: Experiment) -> DomainWeights:
     alarms = list(check(experiment, len(found), found[-1].weights))
     for alarm in alarms:
         logger.warning("%s: %s. What to do: %s", alarm.name, alarm.finding, alarm.remedy)
-    _write(experiment.directory.weights, found[-1].weights, _provenance(experiment, found, progress, alarms))
-    return found[-1].weights
+    weights = found[-1].weights
+    provenance = _provenance(experiment, found, progress, alarms) | finished.seal(weights)
+    _write(experiment.directory.weights, weights, provenance)
+    return weights
 
 
 def judge(experiment: Experiment, answers: Sequence[DomainWeights]) -> Progress:
@@ -64,7 +66,8 @@ def check(experiment: Experiment, number: int, answer: Mapping[str, float]) -> l
     """The alarms that the last round's first proxy and the planned main run give rise to."""
     recipe, store = experiment.recipe, experiment.store
     proxy, main = recipe.training.for_run("proxy"), recipe.training.for_run("main")
-    history = runs.load_history(planned_runs.proxy_folders(experiment, number)[recipe.seed])
+    proxy_folder = planned_runs.proxy_folders(experiment, number)[recipe.seed]
+    history = finished.load_history(proxy_folder, experiment.names)
     averages = {
         entry["step"]: np.array([entry[f"average_weights/{name}"] for name in experiment.names])
         for entry in history
@@ -91,10 +94,8 @@ def _train_round(experiment: Experiment, number: int) -> Round:
 
 
 def _answer_of(proxy: TrainingRun) -> DomainWeights:
-    marker = files.read_marker(proxy.folder)
-    assert marker is not None
     assert proxy.reweighting is not None
-    state = GroupDROState.from_dict(marker["objective"])
+    state = GroupDROState.from_dict(finished.objective_state(proxy.folder))
     upstream = proxy.reweighting.loss_normalisation == "self_normalised"
     average = state.average_weights_with_initial if upstream else state.average_weights
     return DomainWeights(dict(zip(state.names, average.tolist(), strict=True)))

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return launch.fail(2, str(error))
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
-    except OSError as error:
-        return _refused_by_system(error)
+    except Exception as error:
+        code = _refused_by_system(error)
+        if code is None:
+            raise
+        return code
     except KeyboardInterrupt as interrupt:
         return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
 
 
-def _refused_by_system(error: OSError) -> int:
-    """The exit code where the machine is at fault; what may be a bug of ours is raised again."""
-    if files.is_full_disk(error):
-        return launch.fail(1, f"the run failed: {error}; make room, and the same command continues")
+def _refused_by_system(error: Exception) -> int | None:
+    """The exit code where the machine is at fault; None for what may be a bug of ours."""
+    if files.is_failed_io(error):
+        remedy = "make room" if isinstance(error, OSError) and files.is_full_disk(error) else "see to the disk"
+        return launch.fail(1, f"the run failed: {error}; {remedy}, and the same command continues")
     if isinstance(error, PermissionError):
         return launch.fail(2, f"{error.filename}: permission denied")
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         return 1
-    raise error
+    return None
 
 
 def _reader_has_gone() -> bool:
@@ -213,19 +218,28 @@ def _run_stage(options: argparse.Namespace) -> None:
     if options.recipe is None:
         raise InputError("which recipe? Give a YAML file, or see `doremi run --help-recipe`")
     from doremi import recipe
+    from doremi.run_directory import RunDirectory
 
     loaded = recipe.load(options.recipe, options.overrides)
     out = options.out or Path("runs") / options.recipe.stem
     if options.dry_run:
         _print_plan(loaded, out)
         return
+    if getattr(options, "slurm", None) is None:
+        if options.verb in TRAINING_VERBS:
+            launch.use_processes(options.nproc, options.arguments)
+        elif not launch.is_first():
+            return  # the first process does alone what is not training
+    # a pipeline trains several models of a directory at once: each training holds its own folder
+    with RunDirectory(out).held(alone=options.verb != "train"):
+        _run_in(loaded, out, options)
+
+
+def _run_in(loaded: Recipe, out: Path, options: argparse.Namespace) -> None:
+    """A verb in its run directory, which is held."""
     if getattr(options, "slurm", None) is not None:
         write_pipeline(loaded, out, options.slurm)
         return
-    if options.verb in TRAINING_VERBS:
-        launch.use_processes(options.nproc, options.arguments)
-    elif not launch.is_first():
-        return  # the first process does alone what is not training
     if options.verb == "prepare" and not prepare_in_tasks(loaded, out, options):
         return  # jobs in a queue do it
     from transformers.utils import logging as transformers_logging
@@ -302,10 +316,13 @@ def _report(options: argparse.Namespace) -> None:
         print(write_comparison(options.directories, out=options.out))
         return
     from doremi.report.render import write_report
+    from doremi.run_directory import RunDirectory
 
     if options.out is not None:
         raise InputError("--out is for several run directories; the report of one lies in it")
-    print(write_report(options.directories[0]))
+    directory = options.directories[0]
+    with RunDirectory(directory).held() if directory.is_dir() else nullcontext():
+        print(write_report(directory))
 
 
 if __name__ == "__main__":

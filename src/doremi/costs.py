@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import files, planned_runs
+from doremi import files, finished, planned_runs
 from doremi.planning import model_size
 from doremi.planning.model_size import ModelSize
 from doremi.recipe import RunName
@@ -64,7 +64,7 @@ def _costs(experiment: Experiment, references: Sequence[Path], search: Mapping[s
 
 
 def _cost(experiment: Experiment, model: RunName, folders: Sequence[Path]) -> dict[str, Any] | None:
-    markers = [marker for folder in folders if (marker := files.read_marker(folder)) is not None]
+    markers = [finished.facts(folder) for folder in folders if files.read_marker(folder) is not None]
     if not markers:
         return None
     num_tokens = sum(marker["num_tokens"] for marker in markers)

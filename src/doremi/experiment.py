@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doremi import adversary, launch, named_domains, preflight, weight_specs
-from doremi.corpus import TokenStore, in_place, manifest, prepare
+from doremi.corpus import TokenStore, in_place, manifest, prepare, tokenizers
 from doremi.corpus.job import config_digest, finished
-from doremi.errors import InputError
+from doremi.errors import InputError, RunFailedError
 from doremi.recipe import RUNS, Recipe, RunName
 from doremi.reweighting.options import GroupDROOptions
 from doremi.run_directory import RunDirectory
@@ -119,9 +119,21 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
     """The corpus, prepared and checked by the first of several processes; the others attach to it once it is there."""
     if launch.is_first():
         directory.claim(recipe)
-        return prepare(recipe.corpus, directory.corpus, check_domains=partial(named_domains.check, recipe))
+        store = prepare(recipe.corpus, directory.corpus, check_domains=partial(named_domains.check, recipe))
+        _check_tokenizer(store)
+        return store
     launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")
     return TokenStore.attach(directory.corpus, packing=recipe.corpus.packing)
+
+
+def _check_tokenizer(store: TokenStore) -> None:
+    """The tokenizer in the corpus is the one that the manifest says; models are saved with it, and text is decoded."""
+    digest = tokenizers.load(str(store.tokenizer_path)).entry.digest
+    if digest != store.tokenizer_digest:
+        raise RunFailedError(
+            f"{store.tokenizer_path}: another tokenizer than the one that the corpus was made with (digest {digest}, "
+            f"expected {store.tokenizer_digest}). Put back a copy, or delete {store.path} to prepare the corpus again"
+        )
 
 
 # ---- checks ----

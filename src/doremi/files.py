@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,6 +18,10 @@ import xxhash
 from doremi.errors import InputError, MissingFileError
 
 MARKER = "complete.json"
+FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)  # of a disk, a server
+FAILED_WRITES = ("(os error ", "inline_container.cc", "PytorchStreamWriter", "iostream error")  # of Rust and of torch
+PARTIAL = ".partial"  # at the end of a name that begins with a dot: not whole yet
+_TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
 
 
@@ -29,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         InputError: nothing can be written there.
     """
     make_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with refusal_reported(path):
         beside.touch()
     try:
@@ -38,7 +44,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
         fsync(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # what failed is the error; a leftover is removed by the next run
+            beside.unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path, *, but: str | None = None) -> None:
+    """Remove what killed processes left half-written below ``folder``, which the caller holds alone.
+
+    Whether a process that wrote is still alive need not be known, nor on which machine: see `doremi.corpus.lock`.
+
+    Args:
+        folder: is looked through in full.
+        but: name of a subfolder that has a lock of its own.
+    """
+    for place, folders, names in os.walk(folder):
+        if but is not None and Path(place) == folder and but in folders:
+            folders.remove(but)
+        for name in filter(_is_partial, [*folders, *names]):
+            path = Path(place, name)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        folders[:] = [name for name in folders if not _is_partial(name)]
+
+
+def _is_partial(name: str) -> bool:
+    """Of ours, or of safetensors, which writes beside and renames too."""
+    return (name.startswith(".") and name.endswith(PARTIAL)) or _TEMPORARY.fullmatch(name) is not None
 
 
 def make_folder(folder: Path) -> None:
@@ -53,11 +83,11 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def refusal_reported(path: Path) -> Iterator[None]:
-    """Turn what the system has against writing at ``path`` into an error of the user; a full disk is left as it is."""
+    """Turn what the system has against writing at ``path`` into an error of the user; a failing disk is none."""
     try:
         yield
     except OSError as error:
-        if is_full_disk(error):
+        if is_failed_io(error):
             raise
         reason = f"{error.strerror} ({error.filename})"
         raise InputError(f"{path}: cannot be written: {reason}; choose another place, or make it writable") from error
@@ -66,6 +96,16 @@ def refusal_reported(path: Path) -> Iterator[None]:
 def is_full_disk(error: OSError) -> bool:
     """Whether there was no room: a full disk, a quota or a limit on the size of files."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_failed_io(error: BaseException) -> bool:
+    """Whether the machine is at fault: no room, or a disk or file server that fails.
+
+    Rust (safetensors, tokenizers) and torch report a failed write in exceptions of their own.
+    """
+    if isinstance(error, OSError):
+        return is_full_disk(error) or error.errno in FAILING
+    return isinstance(error, Exception) and any(words in str(error) for words in FAILED_WRITES)
 
 
 @contextmanager
@@ -121,6 +161,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise InputError(f"{where}: not valid JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+        raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

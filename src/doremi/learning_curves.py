@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from doremi import runs
+from doremi import finished
 from doremi.evaluation import comparison, curves
 from doremi.runs import TrainingRun
 
@@ -19,7 +19,7 @@ Curve = dict[str, Any]  # {"steps": [...], "nats": {name: [...]}} and a list for
 
 def learning_curve(run: TrainingRun, reference: Mapping[str, float]) -> Curve:
     """The held-out losses of a finished run, by domain and in the three summaries."""
-    curve = curves.curve_from_log(runs.load_history(run.folder), run.names)
+    curve = curves.curve_from_log(finished.load_history(run.folder, run.names), run.names)
     points = [{name: curve["nats"][name][i] for name in run.names} for i in range(len(curve["steps"]))]
     summaries = [comparison.summarise(point, reference) for point in points]
     return curve | {

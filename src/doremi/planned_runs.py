@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from doremi import weight_specs, weights
+from doremi import finished, weight_specs, weights
 from doremi.errors import InputError
 from doremi.experiment import Experiment
 from doremi.recipe import Recipe, RunName
@@ -118,7 +118,7 @@ def comparisons(experiment: Experiment) -> list[Comparison]:
     """
     if not experiment.directory.weights.exists():
         raise InputError(f"{experiment.directory.weights}: not there yet; run `doremi train --run proxy` first")
-    answer = DomainWeights.from_json(experiment.directory.weights)
+    answer = finished.answer(experiment.directory.weights, experiment.names)
     found = [_baseline(experiment), _comparison(experiment, MAIN, "doremi", answer)]
     for spec in experiment.recipe.weights.baselines:
         candidate = experiment.resolve(spec, answer=answer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doremi import __version__, baselines, few_shot_runs, files, planned_runs, runs, scoring
+from doremi import __version__, baselines, few_shot_runs, finished, planned_runs, scoring
 from doremi.costs import search_costs, search_flops, training_flops
 from doremi.evaluation import comparison, perplexity
 from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
@@ -23,7 +23,6 @@ from doremi.evaluation.verdict import Nats
 from doremi.learning_curves import Curve, learning_curve, mean_curve, trajectory
 from doremi.reweighting import diagnostics
 from doremi.runs import BASELINE, MAIN, TrainingRun
-from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.evaluation.perplexity import HeldOutSet
@@ -52,9 +51,10 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         item.name: _evidence(experiment, item, losses[item.name], run_curves[item.name]) for item in comparisons
     }
     nats = {run: found.nats for run, found in evidence.items()}
-    doremi_weights = DomainWeights.from_json(experiment.directory.weights)
+    answer = finished.answer(experiment.directory.weights, names)
+    doremi_weights = {name: answer.get(name, 0.0) for name in names}
     floor = baselines.floor_domains(reference, doremi_weights)
-    search = files.read_json(experiment.directory.weights)["provenance"]
+    search = finished.search(experiment.directory.weights)
     last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
     flops = search_flops(experiment, search)
     compared = _comparisons(evidence, reference, flops_of_search=math.fsum(flops.values()))
@@ -74,7 +74,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "comparisons": compared,
         "control": _control(evidence, reference),
         "curves": {run: mean_curve(by_seed) for run, by_seed in run_curves.items()},
-        "trajectory": trajectory(runs.load_history(last_proxy), names),
+        "trajectory": trajectory(finished.load_history(last_proxy, names), names),
         "convergence": _convergence(search, doremi_weights, reference),
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
         "costs": search_costs(experiment, search),
@@ -90,7 +90,7 @@ def _evidence(
     losses: Mapping[int, Mapping[str, DocumentLosses]],
     by_seed: Mapping[int, Curve],
 ) -> Evidence:
-    marker = _marker(next(iter(item.runs.values())))
+    marker = finished.facts(next(iter(item.runs.values())).folder)
     key = f"{SPEED_UP_SUMMARY}_nats"
     return Evidence(
         losses=losses,
@@ -212,7 +212,7 @@ def _describe(
 ) -> dict[str, Any]:
     """The first seed's run, the time of all of them, and what differs from seed to seed."""
     first = next(iter(item.runs.values()))
-    marker = _marker(first)
+    marker = finished.facts(first.folder)
     by_seed = {str(seed): _describe_seed(experiment, run, nats[seed], reference) for seed, run in item.runs.items()}
     return {
         "weights": item.weights_name,
@@ -236,19 +236,13 @@ def _describe_seed(
     summary = comparison.summarise(nats, reference)
     return {
         "folder": str(run.folder.relative_to(experiment.directory.root)),
-        "train_seconds": _marker(run)["train_seconds"],
+        "train_seconds": finished.facts(run.folder)["train_seconds"],
         "nats": dict(nats),
         "uniform_mean_nats": summary.uniform_mean,
         "reference_mean_nats": summary.reference_mean,
         "worst_nats": summary.worst,
         "worst_domain": summary.worst_domain,
     }
-
-
-def _marker(run: TrainingRun) -> dict[str, Any]:
-    marker = files.read_marker(run.folder)
-    assert marker is not None
-    return marker
 
 
 def _provenance(experiment: Experiment) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
-from doremi import files
+from doremi import files, launch
 from doremi.errors import InputError
 from doremi.recipe import Recipe, parse
 
@@ -96,7 +97,35 @@ class RunDirectory:
                     f"{'s' if len(blocking) == 1 else ''}{' (and more)' if len(blocking) > 5 else ''}. "
                     "Use another --out, or delete the directory to start afresh"
                 )
-        files.write_text(self.recipe, recipe.to_yaml())
+        text = recipe.to_yaml()
+        if not self.recipe.exists() or self.recipe.read_bytes() != text.encode():
+            files.write_text(self.recipe, text)
+
+    @contextmanager
+    def held(self, *, alone: bool = True) -> Iterator[None]:
+        """Keep other runs out from the first write to the last, and remove what a killed one left half-written.
+
+        Of several processes that were started together the first one alone holds the directory, for all of them; of
+        the corpus' folder, which has a lock of its own, nothing is removed.
+
+        Args:
+            alone: whether nobody else may write. Else others may who say so too, each to folders that they hold.
+
+        Raises:
+            InputError: another run holds the directory; the message says which process on which host, since when.
+        """
+        from doremi.corpus import lock
+
+        if not launch.is_first():
+            yield
+        elif not alone:
+            with lock.joined(self.root, activity="in use"):
+                yield
+        else:
+            with lock.locked(self.root, activity="in use") as held:
+                if held.is_kept:
+                    files.remove_partial(self.root, but=self.corpus.name)
+                yield
 
 
 def sequence_length(folder: Path) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import files, launch
+from doremi import files, finished, launch, saved_files
 from doremi.errors import InputError
 from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
 from doremi.reweighting.options import GroupDROOptions
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HISTORY = "history.json"
 SEARCH = {"rounds", "max_rounds", "tolerance", "seeds"}  # of the recipe: what a single proxy does not depend on
 SCORED = {"max_tokens_per_domain", "batch_size"}  # of the evaluation: what a curve depends on
 BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
@@ -88,11 +88,31 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     if is_finished(run, store):
         logger.info("%s: finished earlier, skipped (%s)", run.name, run.folder)
         return
+    with _held(run.folder):
+        _train(run, store)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder of a model belongs to one training at a time; the first of its processes holds it for all of them."""
+    from doremi.corpus.lock import locked
+
+    if not launch.is_first():
+        yield
+        return
+    with locked(folder, activity="being trained") as lock:
+        if lock.is_kept:
+            files.remove_partial(folder)
+        yield
+
+
+def _train(run: TrainingRun, store: TokenStore) -> None:
     from transformers import AutoTokenizer
 
     from doremi.training import arguments, failed_writes, models, noise, trackers
 
-    run.folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(run.folder)
+    _check_inputs(run)
     _refuse_other_checkpoints(run, store)
     args = arguments.training_arguments(run.training, folder=run.folder, seed=run.seed, name=run.name)
     hf_config = models.configure(
@@ -115,8 +135,9 @@ def train(run: TrainingRun, store: TokenStore) -> None:
     with failed_writes.reported(run.folder):
         trainer.save_model(str(run.folder))
     if launch.is_first():
-        history = trainer.state.log_history
-        files.write_json(run.folder / HISTORY, history)
+        # without transformers' summary of the last uninterrupted stretch, which is no part of the run
+        history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
+        files.write_json(run.folder / finished.HISTORY, history)
         files.write_marker(
             run.folder,
             {
@@ -127,10 +148,19 @@ def train(run: TrainingRun, store: TokenStore) -> None:
                 "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
                 "epochs": trainer.loader.epochs_seen,
                 "objective": objective.state_dict(),
+                "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
             },
         )
     # the others too look for a finished reference by its marker
     launch.wait_for(lambda: files.read_marker(run.folder) is not None, f"the end of {run.folder}")
+
+
+def _check_inputs(run: TrainingRun) -> None:
+    """Models that this one is made of, where they were trained here: their files are those that were saved."""
+    if run.reference is not None:
+        saved_files.check(run.reference)
+    if run.model.init == "pretrained" and run.model.path is not None:
+        saved_files.check(Path(run.model.path))
 
 
 def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, objective: Objective, **kwargs: Any) -> Any:
@@ -234,7 +264,7 @@ def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
 
 def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
     """Checkpoints in the folder must come from the same inputs; the digest is written before the first of them."""
-    started = run.folder / "started.json"
+    started = run.folder / finished.STARTED
     digest = run.digest(store.digest)
     if started.exists() and files.read_json(started) != {"digest": digest}:
         raise InputError(
@@ -242,8 +272,3 @@ def _refuse_other_checkpoints(run: TrainingRun, store: TokenStore) -> None:
         )
     if launch.is_first():
         files.write_json(started, {"digest": digest})
-
-
-def load_history(folder: Path) -> Sequence[Mapping[str, Any]]:
-    """The trainer's log of a finished run: one mapping per log line, each with its ``step``."""
-    return files.read_json(folder / HISTORY)

@@ -8,9 +8,8 @@ from doremi.evaluation import checkpoints, loss_files, perplexity
 from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
 from doremi.experiment import Experiment
+from doremi.finished import LOSSES
 from doremi.runs import TrainingRun, is_finished
-
-LOSSES = "held_out.parquet"
 
 
 def held_out_set(experiment: Experiment) -> HeldOutSet:

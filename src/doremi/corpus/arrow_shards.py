@@ -69,8 +69,15 @@ def arrow_shards(folder: Path, column: str) -> list[ArrowShard]:
         InputError: a file is missing or damaged, there is no such column, or it does not hold lists of integers.
     """
     listed = files.read_json(folder / STATE).get("_data_files", [])
-    paths = [folder / str(entry["filename"]) for entry in listed]
+    paths = [folder / _plain_name(folder, str(entry["filename"])) for entry in listed]
     return [shard for path in paths for shard in _shards_of(path, column)]
+
+
+def _plain_name(folder: Path, name: str) -> str:
+    """A file of the dataset's own folder: its state may be anybody's, and is no leave to read elsewhere."""
+    if Path(name).name != name:
+        raise InputError(f"{folder / STATE}: names a file {name!a} outside of its folder; save the dataset again")
+    return name
 
 
 def _shards_of(path: Path, column: str) -> Iterator[ArrowShard]:

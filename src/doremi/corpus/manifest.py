@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from doremi import files
-from doremi.corpus import indexed
+from doremi import checked_json, files
+from doremi.corpus import indexed, manifest_schema
 from doremi.errors import InputError, MissingFileError
 
 NAME = "manifest.json"
 FORMAT = "doremi-corpus"
 IN_PLACE = "doremi-corpus-in-place"  # a folder that refers to a store elsewhere, see `in_place`
 VERSION = 1
+REMEDY = "restore the file from a copy, or prepare the corpus again in an empty folder"
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
@@ -78,12 +80,20 @@ def content_digest(manifest: Mapping[str, Any]) -> str:
     return files.digest_json({key: manifest.get(key) for key in parts})
 
 
+def is_unchanged(manifest: Mapping[str, Any]) -> bool:
+    """Whether ``manifest`` has the digest that it should have."""
+    try:
+        return content_digest(manifest) == manifest.get("digest")
+    except ValueError:  # a NaN, or no valid Unicode
+        return False
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the token store in ``folder``, or what refers to a store elsewhere (format `IN_PLACE`).
 
     Raises:
         MissingFileError: no such folder, or it holds no finished store.
-        InputError: the manifest is not one of this format and version.
+        InputError: the manifest is not one of this format and version, or a value in it is missing or of another type.
     """
     path = folder / NAME
     if not path.is_file():
@@ -92,12 +102,34 @@ def read(folder: Path) -> dict[str, Any]:
     content = files.read_json(path)
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, IN_PLACE):
         raise InputError(f'{path}: not the manifest of a token store (no "format": "{FORMAT}")')
-    if content.get("version") != VERSION:
+    if content.get("version") != VERSION or content["version"] is True:
         raise InputError(
             f"{path}: format version {content.get('version')!r}, this release reads version {VERSION}; "
             "prepare the corpus again, or use the release that wrote it"
         )
+    if content["format"] == IN_PLACE:
+        checked_json.check(content, manifest_schema.InPlace, source=path, remedy=REMEDY)
+        _check_end(folder, content)
+        return content
+    try:
+        checked_json.check(content, manifest_schema.Manifest, source=path, remedy=REMEDY)
+    except InputError:
+        _check_digest(folder, content)  # says more: it was right once
+        raise
     return content
+
+
+def _check_end(folder: Path, content: dict[str, Any]) -> None:
+    """Whether folders that refer to each other come to an end."""
+    seen = {folder.resolve()}
+    while content.get("format") == IN_PLACE:
+        target = Path(content["store"])
+        if target.resolve() in seen:
+            raise InputError(f"{folder / NAME}: refers to a store that refers back to it; {REMEDY}")
+        seen.add(target.resolve())
+        content = files.read_json(target / NAME) if (target / NAME).is_file() else {}
+        if not (isinstance(content, dict) and isinstance(content.get("store"), str)):
+            return
 
 
 def shard_entries(domain: dict[str, Any], split: Split) -> list[ShardEntry]:
@@ -123,22 +155,23 @@ def expected_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Expect
     itemsize = indexed.little_endian(manifest["dtype"]).itemsize
     for shards in entries(manifest).values():
         for shard in shards:
-            path = folder / shard.file
-            yield ExpectedFile(path.with_name(f"{path.name}.bin"), shard.tokens * itemsize, shard.bin_digest)
+            place = folder / shard.file
+            yield ExpectedFile(place.with_name(f"{place.name}.bin"), shard.tokens * itemsize, shard.bin_digest)
             yield ExpectedFile(
-                path.with_name(f"{path.name}.idx"), indexed.index_size(shard.documents), shard.idx_digest
+                place.with_name(f"{place.name}.idx"), indexed.index_size(shard.documents), shard.idx_digest
             )
 
 
 def check(folder: Path) -> None:
     """Refuse a store that is not as it was written, as far as that shows without reading it: O(shards).
 
-    Looks at the digest of the manifest and at the size of every file; where ``folder`` refers to a token store
-    elsewhere, at those. Saved datasets have neither: opening them finds out what can be found out.
+    Looks at the digest of the manifest, at the size of every file and into every index; where ``folder`` refers to a
+    token store elsewhere, at those. Saved datasets have neither: opening them finds out what can be found out.
 
     Raises:
         MissingFileError: no store there, or one of its files is missing.
-        InputError: a manifest of another format or that was changed, or a file whose size is not the manifest's.
+        InputError: a manifest of another format or that was changed, a file whose size is not the manifest's, or an
+            index that is not one of its shard.
     """
     content = read(folder)
     if content["format"] == IN_PLACE:
@@ -146,22 +179,33 @@ def check(folder: Path) -> None:
         if (target / NAME).is_file():
             check(target)
         return
-    if content_digest(content) != content.get("digest"):
+    _check_digest(folder, content)
+    itemsize = indexed.little_endian(content["dtype"]).itemsize
+    for shards in entries(content).values():
+        for shard in shards:
+            place = f"{folder}/{shard.file}"  # 30,000 paths as objects of pathlib would take half a second
+            _check_size(f"{place}.bin", shard.tokens * itemsize)
+            _check_size(f"{place}.idx", indexed.index_size(shard.documents))
+            indexed.check_index(
+                f"{place}.idx", dtype=content["dtype"], num_documents=shard.documents, num_tokens=shard.tokens
+            )
+
+
+def _check_digest(folder: Path, content: Mapping[str, Any]) -> None:
+    if not is_unchanged(content):
         raise InputError(
             f"{folder / NAME}: was changed after it was written: its digest is not that of its content; restore it, or "
             "prepare the corpus again in an empty folder"
         )
-    for file in expected_files(folder, content):
-        _check_size(file)
 
 
-def _check_size(file: ExpectedFile) -> None:
+def _check_size(path: str, num_bytes: int) -> None:
     try:
-        size = file.path.stat().st_size
+        size = os.stat(path).st_size  # noqa: PTH116
     except FileNotFoundError:
-        raise MissingFileError(f"{file.path}: a shard of the corpus is missing; prepare the corpus again") from None
-    if size != file.num_bytes:
+        raise MissingFileError(f"{path}: a shard of the corpus is missing; prepare the corpus again") from None
+    if size != num_bytes:
         raise InputError(
-            f"{file.path}: {size} bytes, the manifest says {file.num_bytes}: the shard was cut short or changed; "
+            f"{path}: {size} bytes, the manifest says {num_bytes}: the shard was cut short or changed; "
             "prepare the corpus again in an empty folder"
         )

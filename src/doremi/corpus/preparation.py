@@ -79,7 +79,9 @@ def prepare(
     if not WorkFolder(folder).exists() and (store := finished(folder, digest, config)) is not None:
         return store
     if config.store is not None:
-        return in_place.refer(config, folder, config_digest=digest)
+        with locked(folder):
+            files.remove_partial(folder)
+            return in_place.refer(config, folder, config_digest=digest)
     return run(Job.of(config, folder, check_domains=check_domains), encode_all)
 
 
@@ -119,6 +121,7 @@ def run(job: Job, encode_all: EncodeAll) -> TokenStore:
     """All steps of a job, under the lock of its folder."""
     with locked(job.folder) as lock, full_disk_reported(job.folder):
         if (store := finished(job.folder, job.digest, job.config)) is not None:
+            files.remove_partial(job.folder)
             job.work.remove()  # killed after its manifest, or finished by another process while this one was looking
             return store
         tokenizer = begin(job)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doremi import files
+from doremi import checked_json, files
 from doremi.corpus.cluster import import_executor
 from doremi.corpus.job import Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
@@ -115,7 +115,10 @@ def _check_queue(folder: Path) -> None:
     """Two arrays at once would write the same files."""
     if not _record(folder).is_file():
         return
-    jobs = ",".join(files.read_json(_record(folder)).values())
+    record = checked_json.read(
+        _record(folder), dict[str, str], remedy="delete the file once none of its jobs is queued"
+    )
+    jobs = ",".join(record.values())
     queue = subprocess.run(["squeue", "--noheader", "--jobs", jobs], capture_output=True, text=True, check=False)
     if queue.stdout.strip():  # a job that Slurm has forgotten is an error there, and nothing here
         raise InputError(

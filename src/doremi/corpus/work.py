@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
-from doremi import files
+from doremi import checked_json, files
+from doremi.corpus import manifest_schema
 from doremi.corpus.encode import Encoded
 from doremi.corpus.inputs import Commits, InputFile, pinned_commits
+from doremi.corpus.manifest import Split
 from doremi.corpus.split import read_hashes, write_hashes
 from doremi.errors import InputError, RunFailedError
 
@@ -39,6 +42,30 @@ class Failure:
         return kind(f"{self.message} (and {others} more tasks failed)" if others else self.message)
 
 
+class _Plan(checked_json.Part):
+    config: str
+    inputs: list[Annotated[list[Any], Field(min_length=1)]]
+    commits: dict[str, str]
+
+
+class _Written(checked_json.Part):
+    domain: str
+    split: Split
+    entry: manifest_schema.Shard
+
+
+class _Finished(checked_json.Part):
+    name: str
+    skipped: dict[str, NonNegativeInt]
+    encoded_by: str
+    shards: list[_Written]
+
+
+class _Failed(checked_json.Part):
+    is_input_error: bool
+    message: str
+
+
 class WorkFolder:
     """The plan of a preparation, the hashes of held-out documents and a marker for each finished input file."""
 
@@ -58,8 +85,7 @@ class WorkFolder:
         Raises:
             InputError: it was not; going on would mix two corpora.
         """
-        for leftover in self._store.rglob(".*.partial"):
-            leftover.unlink()
+        files.remove_partial(self._store)
         if not self._plan.is_file():
             files.write_json(self._plan, _plan(config_digest, inputs))
         elif (difference := self.difference(config_digest, inputs)) is not None:
@@ -74,7 +100,7 @@ class WorkFolder:
 
     def difference(self, config_digest: str, inputs: Sequence[InputFile]) -> str | None:
         """What makes the plan another one than that for these settings and files, if anything does."""
-        begun = files.read_json(self._plan)
+        begun = self._read_plan()
         if begun["config"] != config_digest:
             return "other settings"
         if begun == _plan(config_digest, inputs):
@@ -87,7 +113,7 @@ class WorkFolder:
 
     def commits(self) -> Commits:
         """The commits of datasets of the hub that the preparation was begun with."""
-        return dict(files.read_json(self._plan)["commits"]) if self._plan.is_file() else {}
+        return dict(self._read_plan()["commits"]) if self._plan.is_file() else {}
 
     def is_finished(self, ordinal: int) -> bool:
         """Whether input file number ``ordinal`` has its marker."""
@@ -102,7 +128,8 @@ class WorkFolder:
 
     def marker(self, ordinal: int) -> dict[str, Any]:
         """What `finish` wrote: name, skipped, encoded_by, shards."""
-        content: dict[str, Any] = files.read_json(self._marker(ordinal))
+        path = self._marker(ordinal)
+        content: dict[str, Any] = checked_json.read(path, _Finished, remedy="delete the file to read its input again")
         return content
 
     def domains(self, ordinal: int) -> set[str]:
@@ -131,11 +158,18 @@ class WorkFolder:
 
     def failures(self) -> list[Failure]:
         """What tasks left that could not do their share, by rank."""
-        return [Failure(**files.read_json(path)) for path in sorted(self._folder.glob("failed/*.json"))]
+        paths = sorted(self._folder.glob("failed/*.json"))
+        read = (checked_json.read(path, _Failed, remedy="delete the file and run this again") for path in paths)
+        return [Failure(content["is_input_error"], content["message"]) for content in read]
 
     def forget_failures(self) -> None:
         """Before tasks try again."""
         shutil.rmtree(self._folder / "failed", ignore_errors=True)
+
+    def _read_plan(self) -> dict[str, Any]:
+        remedy = f"delete {self._store} to start afresh"
+        plan: dict[str, Any] = checked_json.read(self._plan, _Plan, remedy=remedy)
+        return plan
 
     @property
     def _plan(self) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from doremi import saved_files
 from doremi.corpus import tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import perplexity
@@ -174,7 +175,12 @@ def _check_causal(loaded: PreTrainedModel, model: str | Path) -> None:
 
 
 def float32_model(model: str | Path) -> PreTrainedModel:
-    """What `load_model` loads, without asking whether it is causal; raises what `pretrained.load` does."""
+    """What `load_model` loads, without asking whether it is causal; raises what `pretrained.load` does.
+
+    Raises:
+        RunFailedError: it was trained or saved here, and a file was changed since.
+    """
+    saved_files.check(Path(model))
     return pretrained.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
 
 

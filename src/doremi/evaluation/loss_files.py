@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from doremi import files
-from doremi.errors import InputError
+from doremi.evaluation import keyed_tables
 from doremi.evaluation.paired_documents import DocumentLosses
 
-_KEY = b"doremi.key"
 _COLUMNS = ("domain", "document", "num_tokens", "nats")
 
 
@@ -40,9 +37,7 @@ def write(path: Path, losses: Mapping[str, DocumentLosses], *, documents: Mappin
             )
         ),
     ]
-    table = pa.table(dict(zip(_COLUMNS, columns, strict=True))).replace_schema_metadata({_KEY: key.encode()})
-    with files.atomic_path(path) as beside:
-        pq.write_table(table, beside)
+    keyed_tables.write(path, pa.table(dict(zip(_COLUMNS, columns, strict=True))), key=key)
 
 
 def read(path: Path, names: Sequence[str], *, key: str) -> dict[str, DocumentLosses] | None:
@@ -51,13 +46,8 @@ def read(path: Path, names: Sequence[str], *, key: str) -> dict[str, DocumentLos
     Raises:
         InputError: the file is damaged.
     """
-    if not path.exists():
-        return None
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: damaged ({error}); delete it, and the model is scored again") from None
-    if (table.schema.metadata or {}).get(_KEY) != key.encode():
+    table = keyed_tables.read(path, key=key, remedy="delete it, and the model is scored again")
+    if table is None:
         return None
     domain = np.array(table["domain"].to_pylist(), object)
     nats, num_tokens = table["nats"].to_numpy(), table["num_tokens"].to_numpy()

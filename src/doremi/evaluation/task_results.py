@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from doremi import files
 from doremi.errors import InputError
+from doremi.evaluation import keyed_tables
 from doremi.evaluation.paired_documents import MIN_DOCUMENTS
 from doremi.evaluation.statistics import ROUNDING, Estimate, student, without_interval
 
 MIN_DIFFERING = 10  # with fewer, t is too sure: 6 of 1,000 documents, all in favour, would be significant at 1.4 %
 
-_KEY, _SUMMARY = b"doremi.key", b"doremi.summary"
+_SUMMARY = b"doremi.summary"
+REMEDY = "delete it, and the model does the task again"
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,8 @@ def write(folder: Path, result: TaskResult, *, key: str) -> None:
         "document": pa.array(result.scores, pa.string()),
         "score": pa.array(result.scores.values(), pa.float64()),
     }
-    metadata = {_KEY: key.encode(), _SUMMARY: json.dumps(result.to_dict(), ensure_ascii=False).encode()}
-    with files.atomic_path(path(folder, result.task)) as beside:
-        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), beside)
+    summary = json.dumps(result.to_dict(), ensure_ascii=False).encode()
+    keyed_tables.write(path(folder, result.task), pa.table(columns), key=key, metadata={_SUMMARY: summary})
 
 
 def read(folder: Path, task: str, *, key: str) -> TaskResult | None:
@@ -153,20 +152,15 @@ def read(folder: Path, task: str, *, key: str) -> TaskResult | None:
     Raises:
         InputError: the file is damaged.
     """
-    file = path(folder, task)
-    if not file.exists():
-        return None
-    try:
-        table = pq.read_table(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{file}: not a Parquet file of scores ({error}); delete it, and the model does the task again"
-        ) from None
-    metadata = table.schema.metadata or {}
-    if metadata.get(_KEY) != key.encode():
+    complaint = "not a Parquet file of scores"
+    table = keyed_tables.read(path(folder, task), key=key, remedy=REMEDY, complaint=complaint)
+    if table is None:
         return None
     scores = dict(zip(table["document"].to_pylist(), table["score"].to_pylist(), strict=True))
-    return TaskResult(**json.loads(metadata[_SUMMARY]), scores=scores)
+    try:
+        return TaskResult(**json.loads(table.schema.metadata[_SUMMARY]), scores=scores)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path(folder, task)}: {complaint} ({error!r}); {REMEDY}") from None
 
 
 def _differences(tuned: TaskResult, baseline: TaskResult) -> np.ndarray:

@@ -94,7 +94,7 @@ class GroupDROState:
                 options=GroupDROOptions.from_dict(content["options"]),
                 **arrays,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a saved Group DRO state: {error!r}") from None
         for key in (*arrays, "seen"):
             if getattr(state, key).shape != (len(state.names),):

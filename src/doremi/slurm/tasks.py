@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from doremi import console, recipe
+from doremi import console, files, recipe
 from doremi.corpus.job import Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
 from doremi.corpus.tasks import EncodeShare, Finish
-from doremi.errors import InputError
+from doremi.errors import InputError, RunFailedError
 from doremi.launch import INTERRUPTED, fail
 from doremi.recipe import CorpusConfig
 from doremi.run_directory import RunDirectory
@@ -26,19 +26,29 @@ def main(arguments: Sequence[str]) -> int:
     directory = RunDirectory(Path(root))
     console.configure_logging()
     try:
-        config = recipe.load(directory.recipe).corpus
-        if step == "plan":
-            plan(config, directory.corpus)
-        elif step == "encode":
-            rank, num_tasks = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
-            EncodeShare(config, directory.corpus, num_threads=_num_cpus())(None, rank, num_tasks)
-        else:
-            Finish(config, directory.corpus)(None, 0, 1)
+        with directory.held(alone=False):
+            _run_step(step, recipe.load(directory.recipe).corpus, directory.corpus)
     except InputError as error:
         return fail(2, str(error))
+    except RunFailedError as error:
+        return fail(1, f"the run failed: {error}")
+    except OSError as error:
+        if not files.is_failed_io(error):
+            raise
+        return fail(1, f"the run failed: {error}; the same job continues once that is mended")
     except KeyboardInterrupt:
         return fail(INTERRUPTED, "interrupted; the same job continues")
     return 0
+
+
+def _run_step(step: str, config: CorpusConfig, folder: Path) -> None:
+    if step == "plan":
+        plan(config, folder)
+    elif step == "encode":
+        rank, num_tasks = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
+        EncodeShare(config, folder, num_threads=_num_cpus())(None, rank, num_tasks)
+    else:
+        Finish(config, folder)(None, 0, 1)
 
 
 def plan(config: CorpusConfig, folder: Path) -> None:

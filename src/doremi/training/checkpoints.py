@@ -5,25 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from doremi import files
+from doremi import files, saved_files
 from doremi.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 _FOLDER = re.compile(r"checkpoint-([1-9]\d*)")
-
-
-@dataclass(frozen=True)
-class _SavedFile:
-    size: int  # bytes
-    digest: str
-
-
-class _DamagedError(Exception):
-    """A checkpoint does not hold what was saved; the message begins with the name of the file."""
 
 
 def path(run_folder: Path, step: int) -> Path:
@@ -43,14 +32,10 @@ def complete(folder: Path) -> None:
 
     Every file is read once more for its digest: from the page cache, at several GB/s.
     """
-    for entry in folder.rglob("*"):
-        files.fsync(entry)
-    saved = {
-        str(file.relative_to(folder)): {"size": file.stat().st_size, "digest": files.digest_file(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / files.MARKER
-    }
-    files.write_marker(folder, {"files": saved})
+    entries = [entry for entry in folder.rglob("*") if entry != folder / files.MARKER]
+    for subfolder in filter(Path.is_dir, entries):
+        files.fsync(subfolder)
+    files.write_marker(folder, {"files": saved_files.record(folder, filter(Path.is_file, entries))})
     files.fsync(folder.parent)  # the new folder's name, before an older checkpoint is deleted on the strength of it
 
 
@@ -60,13 +45,12 @@ def find_damage(folder: Path) -> str | None:
     Reads every byte.
     """
     try:
-        saved = _saved_files(folder)
+        saved = saved_files.saved_files(folder)
         for name, file in saved.items():
-            _check_size(folder, name, file)
+            saved_files.check_size(folder, name, file)
         for name, file in saved.items():
-            if files.digest_file(folder / name) != file.digest:
-                raise _DamagedError(f"{name} has other content than was saved")
-    except _DamagedError as damage:
+            saved_files.check_content(folder, name, file)
+    except saved_files.DamagedError as damage:
         return str(damage)
     except OSError as error:  # a bad sector, or no permission
         return f"{error.filename or folder} cannot be read ({error.strerror})"
@@ -136,35 +120,10 @@ def _delete_if_possible(folder: Path) -> None:
         logger.warning("%s could not be deleted: %s", folder, error)
 
 
-def _saved_files(folder: Path) -> dict[str, _SavedFile]:
-    """What the marker says was saved, by relative path."""
-    try:
-        marker = files.read_marker(folder)
-    except InputError as error:
-        raise _DamagedError(f"{files.MARKER} cannot be read ({error})") from None
-    if marker is None:
-        raise _DamagedError(f"{files.MARKER} is missing, it was not saved to its end")
-    try:
-        saved = {name: _SavedFile(int(of["size"]), str(of["digest"])) for name, of in marker["files"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        saved = {}
-    if not saved:
-        raise _DamagedError(f"{files.MARKER} does not say what was saved")
-    return saved
-
-
-def _check_size(folder: Path, name: str, saved: _SavedFile) -> None:
-    file = folder / name
-    if not file.is_file():
-        raise _DamagedError(f"{name} is missing")
-    if (size := file.stat().st_size) != saved.size:
-        raise _DamagedError(f"{name} has {size:,} bytes, {saved.size:,} were saved")
-
-
 def _has_all_sizes(folder: Path) -> bool:
     try:
-        for name, saved in _saved_files(folder).items():
-            _check_size(folder, name, saved)
-    except (_DamagedError, OSError):
+        for name, saved in saved_files.saved_files(folder).items():
+            saved_files.check_size(folder, name, saved)
+    except (saved_files.DamagedError, OSError):
         return False
     return True

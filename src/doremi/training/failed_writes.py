@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from doremi import files
 from doremi.errors import RunFailedError
 
 
@@ -35,15 +36,10 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_failed_write(error):
+        if not (isinstance(error, OSError) or files.is_failed_io(error)):
             raise
         free = shutil.disk_usage(path.parent).free
         raise RunFailedError(
             f"{path} could not be written: {error}. {free / 1e6:,.1f} MB are free there now. Earlier checkpoints are "
             "as they were: make room, and the same command continues from the newest of them"
         ) from error
-
-
-def _is_failed_write(error: Exception) -> bool:
-    """Rust (safetensors, tokenizers) and torch report a failed write in exceptions of their own."""
-    return isinstance(error, OSError) or "(os error " in str(error) or "inline_container.cc" in str(error)

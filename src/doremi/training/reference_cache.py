@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
-from doremi import files
+from doremi import checked_json, files
 from doremi.errors import InputError, RunFailedError
 from doremi.training.sparse_rows import DTYPES, SparseRows, StoredDtype, complete, create, row_size
 
-FORMAT = "doremi-reference-nats-1"
+FORMAT = "doremi-reference-nats-2"
+WITHOUT_CHECKSUMS = "doremi-reference-nats-1"  # the format of earlier releases
 MANIFEST, NATS = "manifest.json", "nats.bin"
 DISK_BLOCK_SIZE = 4096  # bytes; a row that lies alone in a block takes all of it
 
@@ -144,6 +146,13 @@ def _refusal(where: str, value: float, dtype: np.dtype) -> str:
 # ---- the folder ----
 
 
+class _Manifest(checked_json.Part):
+    dtype: StoredDtype
+    sequence_length: Annotated[int, Field(ge=2)]
+    key: dict[str, str]
+    row_counts: dict[str, NonNegativeInt]
+
+
 def _manifest(
     row_counts: Mapping[str, int], sequence_length: int, key: Mapping[str, str], dtype: str
 ) -> dict[str, Any]:
@@ -170,8 +179,8 @@ def _shape(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _create(folder: Path, manifest: dict[str, Any]) -> None:
     """Make the cache beside and rename it. Whoever comes second finds the folder taken, and uses what is there."""
-    beside = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
-    beside.mkdir(parents=True)
+    beside = folder.with_name(f".{folder.name}.{uuid4().hex}{files.PARTIAL}")
+    files.make_folder(beside)
     try:
         with _full_disk_reported(folder):
             create(beside / NATS, **_shape(manifest))
@@ -194,8 +203,14 @@ def _rename_unless_taken(beside: Path, folder: Path) -> None:
 def _check_manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The manifest of the cache in ``folder``, after checking that it serves."""
     found = files.read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    if isinstance(found, dict) and found.get("format") == WITHOUT_CHECKSUMS:
+        raise InputError(
+            f"{folder}: reference losses of an earlier release, which kept no checksums; delete that folder to compute "
+            "them anew"
+        )
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{folder}: has no manifest of a reference cache ({FORMAT}); name an empty folder")
+    checked_json.check(found, _Manifest, source=folder / MANIFEST, remedy="delete that folder to compute them anew")
     found_facts, wanted_facts = _facts(found), _facts(wanted)
     for fact in [*wanted_facts, *(fact for fact in found_facts if fact.startswith("key "))]:
         theirs, ours = found_facts.get(fact), wanted_facts.get(fact)
@@ -224,7 +239,7 @@ def _check_free_space(folder: Path, manifest: dict[str, Any], max_new_rows: int 
     if max_new_rows is not None:
         blocks_per_row = math.ceil(bytes_per_row / DISK_BLOCK_SIZE)
         needed = min(needed, max_new_rows * blocks_per_row * DISK_BLOCK_SIZE)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder.parent)
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
         raise InputError(

@@ -7,6 +7,9 @@ A row counts as there when none of its values is NaN, and NaN is never written. 
 what a kill within a row, a power cut, or another node that shares the file leaves out is NaN, never another value. The
 system copies whole words, and processes that write the same row write the same values.
 
+The last word of a row is a checksum of the others and of the row's number, so that damage on the disk is seen: such a
+row is not there. It takes about a microsecond a row; of float16 it has 16 bits, and lets one damage in 65,536 pass.
+
 Reads go through a memory map. Writes do not: a store to a map kills the process (SIGBUS) where the disk is full, while
 a write to the file is an error that can be explained.
 """
@@ -14,15 +17,19 @@ a write to the file is an error that can be explained.
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import xxhash
 
 from doremi import files
 from doremi.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_SCAN = 1024
 
@@ -45,8 +52,8 @@ DTYPES = tuple(_CODINGS)
 def row_size(num_values: int, dtype: StoredDtype) -> int:
     """Bytes from one row to the next: one word more than the values.
 
-    For the L − 1 losses of a row of L tokens that is L words. So rows of 1,024 tokens in float32 are just the blocks of
-    the disk: each touches one instead of two, and nodes never write to the same page.
+    The last one is the checksum. For the L − 1 losses of a row of L tokens that is L words. So rows of 1,024 tokens in
+    float32 are just the blocks of the disk: each touches one instead of two, and nodes never write to the same page.
     """
     return (num_values + 1) * _CODINGS[dtype].words.itemsize
 
@@ -71,7 +78,7 @@ class SparseRows:
     """
 
     def __init__(self, path: Path, *, num_rows: int, num_values: int, dtype: StoredDtype) -> None:
-        self.path, self.num_values = path, num_values
+        self.path, self.num_values, self._has_warned = path, num_values, False
         self._coding = _CODINGS[dtype]
         self._row_size = row_size(num_values, dtype)
         size = path.stat().st_size if path.is_file() else 0
@@ -88,8 +95,8 @@ class SparseRows:
         return self._coding.values
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """float32[n, T]: rows by number, int64[n], NaN where nothing was written."""
-        return self._decode(self._words[indices])
+        """float32[n, T]: rows by number, int64[n], NaN where nothing was written or what was is damaged."""
+        return self._decode(self._words[indices], indices)
 
     def write(self, indices: np.ndarray, values: np.ndarray) -> None:
         """Store finite ``values[n, T]``, of `dtype`, as the rows ``indices`` (int64[n]).
@@ -97,7 +104,9 @@ class SparseRows:
         Raises:
             OSError: the disk is full, or the file is gone. Rows may be incomplete then, but hold no other values.
         """
-        words = np.ascontiguousarray(values).view(self._coding.words) ^ self._coding.nan
+        words = np.empty((len(indices), self.num_values + 1), self._coding.words)
+        words[:, :-1] = np.ascontiguousarray(values).view(self._coding.words) ^ self._coding.nan
+        words[:, -1] = self._checksums(words, indices)
         with self.path.open("r+b", buffering=0) as file:
             for index, row in zip(indices.tolist(), words.view(np.uint8), strict=True):
                 _write_at(file.fileno(), row.data, index * self._row_size)
@@ -109,13 +118,28 @@ class SparseRows:
             while (start := self._seek(file.fileno(), start, os.SEEK_DATA)) < stop:
                 hole = self._seek(file.fileno(), start + 1, os.SEEK_HOLE)
                 end = min(hole, start + ROWS_PER_SCAN, stop)
-                count += int(complete(self._decode(self._words[start:end])).sum())
+                count += int(complete(self._decode(self._words[start:end], np.arange(start, end))).sum())
                 start = end
         return count
 
-    def _decode(self, words: np.ndarray) -> np.ndarray:
-        values = (words[:, : self.num_values] ^ self._coding.nan).view(self._coding.values)
-        return values.astype(np.float32)
+    def _decode(self, words: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        values = (words[:, : self.num_values] ^ self._coding.nan).view(self._coding.values).astype(np.float32)
+        is_there = complete(values)
+        is_right = np.ones(len(words), bool)
+        is_right[is_there] = words[is_there, -1] == self._checksums(words[is_there], indices[is_there])
+        values[~is_right] = np.nan
+        if (num_damaged := int((~is_right & (words[:, -1] != 0)).sum())) and not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s: %d rows, or more, are damaged; they are computed anew", self.path, num_damaged)
+        return values
+
+    def _checksums(self, words: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """words[n] of rows[n, T + 1], never 0: that is a row which was cut short."""
+        mask = np.iinfo(self._coding.words).max
+        rows = zip(np.ascontiguousarray(words[:, : self.num_values]), indices.tolist(), strict=True)
+        return np.array(
+            [xxhash.xxh32_intdigest(row, index & 0xFFFFFFFF) & mask or 1 for row, index in rows], self._coding.words
+        )
 
     def _seek(self, descriptor: int, row: int, what: int) -> int:
         """The row where the next data or the next hole of the file begins, from ``row`` on; past the end if nowhere."""

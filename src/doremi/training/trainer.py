@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from doremi import files
+from doremi import checked_json, files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.training import (
@@ -44,6 +44,14 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
 WeightsUpdate = Literal["exact", "delayed"]
+
+
+class _State(checked_json.Part):
+    """`STATE_FILE` of a checkpoint; objective and loader check what is in theirs."""
+
+    step: int
+    objective: dict[str, Any]
+    loader: dict[str, Any]
 
 
 class DoReMiTrainer(Trainer):
@@ -382,7 +390,7 @@ class DoReMiTrainer(Trainer):
         return checkpoints.path(run_folder, step) if step else None
 
     def _continue_from(self, folder: Path, **kwargs: Any) -> Any:
-        state = files.read_json(folder / STATE_FILE)
+        state = checked_json.read(folder / STATE_FILE, _State, remedy=f"delete {folder} to continue without it")
         self.objective.load_state_dict(state["objective"])
         self.loader.load_state_dict(state["loader"])
         logger.info("continuing from step %s (%s)", state["step"], folder)
