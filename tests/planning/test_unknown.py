@@ -44,9 +44,11 @@ def test_memory_of_which_a_part_is_known():
 
 def planned_for(model_type, folder, run="main"):
     path = zoo.write(model_type, folder / "model")
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text('{"text": "some", "domain": "a"}\n')
     made = recipe.parse(
         {
-            "corpus": {"inputs": [{"path": "x"}], "tokenizer": {"vocab_size": 300}},
+            "corpus": {"inputs": [{"path": str(corpus)}], "tokenizer": {"vocab_size": 300}},
             "models": {"reference": "tiny", "proxy": "tiny", "main": "tiny"} | {run: {"path": str(path)}},
             "training": {"steps": 10, "sequence_length": 32, "global_batch_size": 4},
             "weights": {"reference": {"a": 1.0, "b": 1.0}},
@@ -75,10 +77,7 @@ def test_a_plan_says_what_it_does_not_know(run, tmp_path):
 
 
 def check_plan(model_type, folder):
-    try:
-        made, found = planned_for(model_type, folder)
-    except InputError as error:
-        pytest.skip(f"refused: {error}")
+    made, found = planned_for(model_type, folder)
     json.dumps(to_dict(found), allow_nan=False)
     assert "nan" not in show(found, made)
 
@@ -91,7 +90,10 @@ def test_plans_of_common_types(model_type, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", sorted(set(zoo.TYPES) - set(COMMON)))
 def test_plans_of_all_types(model_type, tmp_path):
-    check_plan(model_type, tmp_path)
+    try:
+        check_plan(model_type, tmp_path)
+    except InputError as error:
+        pytest.skip(f"refused: {error}")
 
 
 def test_scoring_held_out_text_is_unknown_with_any_of_the_models():
