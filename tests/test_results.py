@@ -346,3 +346,32 @@ def test_the_same_loss_is_neither_better_nor_worse(experiment, monkeypatch):
     monkeypatch.setitem(NATS, "main", same)
     found = results.collect_results(experiment, planned_runs.comparisons(experiment))
     assert (found["num_better"], found["num_worse"]) == (1, 1)  # a and c
+
+
+@pytest.mark.parametrize("unknown", [("reference",), ("main",), ("reference", "proxy", "main")])
+def test_what_is_not_known_of_flops_is_null(experiment, monkeypatch, unknown):
+    """Everything is trained by then: an accounting figure fails nothing, and is no made-up number either."""
+    from dataclasses import replace
+
+    from doremi.report import sentences, views
+    from doremi.report.results import parse
+
+    measure = model_size.measure
+
+    def measured(recipe, run, *, vocab_size):
+        size = measure(recipe, run, vocab_size=vocab_size)
+        return replace(size, forward_flops=lambda length: math.nan) if run in unknown else size
+
+    monkeypatch.setattr(model_size, "measure", measured)
+    found = results.collect_results(experiment, planned_runs.comparisons(experiment))
+    parsed = parse(json.loads(json.dumps(found, allow_nan=False)))
+    assert (found["cost"]["main"] is None) == (found["runs"]["main"]["flops"] is None) == ("main" in unknown)
+    assert found["cost"]["search_over_main"] is None
+    assert (found["cost"]["search"]["proxy"] is None) == ("reference" in unknown)  # its forward passes
+    saved = found["comparisons"][0]["speed_up"]
+    assert saved["factor"]["value"] == pytest.approx(1.5)
+    assert saved["factor_with_search"]["value"] is None
+    assert (saved["flops_to_match"]["value"] is None) == ("main" in unknown)
+    rows = {row.name: row.flops for row in views.cost_rows(parsed)}
+    assert (rows["main"] is None) == ("main" in unknown)  # no estimate in its place
+    assert sentences.cost(parsed) is sentences.cost_with_search(parsed) is None

@@ -87,7 +87,14 @@ def _times(plan: Plan, pace: Pace | None, price: float | None) -> dict[str, obje
     """Hours of each stage, and what all of them cost, for the JSON."""
     if pace is None:
         return {}
+    from doremi.evaluation.perplexity import finite
+
     hours = {stage.name: pace.seconds(stage) / 3600 for stage in plan.stages}
     total = sum(hours.values()) + (pace.seconds_for(plan.held_out.flops) / 3600 if plan.held_out else 0.0)
-    cost = {} if price is None else {"usd": total * plan.num_devices * price}
-    return {"pace": pace.describe(), "hours": hours, "total_hours": total, **cost}
+    cost = {} if price is None else {"usd": finite(total * plan.num_devices * price)}
+    return {
+        "pace": pace.describe(),
+        "hours": {name: finite(spent) for name, spent in hours.items()},
+        "total_hours": finite(total),
+        **cost,
+    }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import files, finished, planned_runs
+from doremi.evaluation.perplexity import finite
 from doremi.planning import model_size
 from doremi.planning.model_size import ModelSize
 from doremi.recipe import RunName
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def training_flops(experiment: Experiment, model: RunName, *, num_tokens: int) -> float:
-    """FLOPs of training one of the recipe's models on that many tokens, as the planner counts them."""
+    """FLOPs of training one of the recipe's models on that many tokens, as the planner counts them; NaN: not known."""
     size, length = _size(experiment, model)
     return size.training_flops(length) * num_tokens / length
 
@@ -33,11 +34,12 @@ def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str,
         ``num_parameters`` of one.
     """
     shared = planned_runs.trains_alike(experiment.recipe, "reference", "main")
-    return _costs(experiment, _references(experiment, search)[1 if shared else 0 :], search)
+    costs = _costs(experiment, _references(experiment, search)[1 if shared else 0 :], search)
+    return {stage: cost | {"flops": finite(cost["flops"])} for stage, cost in costs.items()}
 
 
 def search_flops(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, float]:
-    """FLOPs of finding the weights by stage, every reference included: without it there are none.
+    """FLOPs of finding the weights by stage, every reference included: without it there are none. NaN: not known.
 
     Those of the proxy include the reference's forward passes, also those that the cache of its losses saved. Not
     counted is the proxy's second forward pass where `weights_update: exact` meets several micro-batches, since their

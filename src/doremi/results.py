@@ -78,10 +78,14 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "convergence": _convergence(search, doremi_weights, reference),
         "alarms": [*search["alarms"], *_starvation(experiment, nats, doremi_weights)],
         "costs": search_costs(experiment, search),
-        "cost": asdict(cost(flops, main=described[MAIN]["flops"])),
+        "cost": asdict(cost(flops, main=_or_nan(described[MAIN]["flops"]))),
         "tasks": few_shot_runs.ask_all(experiment, comparisons),
         "provenance": _provenance(experiment),
     }
+
+
+def _or_nan(flops: float | None) -> float:
+    return math.nan if flops is None else flops
 
 
 def _evidence(
@@ -222,7 +226,7 @@ def _describe(
         "steps": marker["steps"],
         "num_parameters": marker["num_parameters"],
         "num_tokens": marker["num_tokens"],
-        "flops": training_flops(experiment, "main", num_tokens=marker["num_tokens"]),
+        "flops": perplexity.finite(training_flops(experiment, "main", num_tokens=marker["num_tokens"])),
         "train_seconds": round(sum(found["train_seconds"] for found in by_seed.values()), 3),
         "epochs": marker["epochs"],
         "folder": by_seed[str(first.seed)]["folder"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from doremi.planning.model_size import ModelSize
 from doremi.planning.stages import Inputs, stages
+from doremi.planning.widths import Widths
 from doremi.recipe import parse
 
 LENGTH, BATCH, STEPS = 10, 8, 100
@@ -12,14 +15,23 @@ ROWS = BATCH * STEPS
 
 def size(num_parameters):
     """Forward: 2 · parameters · L + 4 · 1 · 3 · L² FLOPs a row."""
-    return ModelSize(num_parameters, num_parameters, 1, 3, 3, 12, 2, 50)
+    return ModelSize(num_parameters, 50, Widths(1, 3, 3, 12, 2), lambda length: float(_row(num_parameters, length)))
+
+
+def unknown(num_parameters):
+    """A model that cannot be traced, and is no plain transformer."""
+    return ModelSize(num_parameters, 50, None, lambda length: math.nan)
+
+
+def _row(num_parameters, length):
+    return 2 * num_parameters * length + 4 * 3 * length**2
 
 
 SIZES = {"reference": size(1000), "proxy": size(2000), "main": size(10_000)}
 
 
 def forward(run):
-    return 2 * SIZES[run].num_parameters * LENGTH + 4 * 3 * LENGTH**2
+    return _row(SIZES[run].num_parameters, LENGTH)
 
 
 def make(**sections):
@@ -34,6 +46,6 @@ def make(**sections):
     return parse(content)
 
 
-def planned(recipe, *, store=None, answer=None, num_devices=1):
+def planned(recipe, *, store=None, answer=None, num_devices=1, sizes=SIZES):
     """Stages by name."""
-    return {stage.name: stage for stage in stages(Inputs(recipe, SIZES, num_devices, store, answer))}
+    return {stage.name: stage for stage in stages(Inputs(recipe, sizes, num_devices, store, answer))}

@@ -7,6 +7,7 @@ import torch
 
 from doremi.planning.memory import estimate, optimizer_bytes
 from doremi.planning.model_size import ModelSize, size_of
+from doremi.planning.widths import Widths
 from doremi.recipe import ModelConfig, TrainingConfig
 from doremi.training import models, token_loss
 from tests.planning.recipes import size
@@ -71,9 +72,8 @@ def test_parameters_gradients_and_optimizer():
 
 
 def test_checkpointing_keeps_the_inputs_of_layers():
-    deep = ModelSize(
-        0, 0, num_layers=10, hidden_size=8, attention_size=8, mlp_size=32, num_mlp_matrices=2, vocab_size=5
-    )
+    widths = Widths(num_layers=10, hidden_size=8, attention_size=8, mlp_size=32, num_mlp_matrices=2)
+    deep = ModelSize(num_parameters=0, vocab_size=5, widths=widths, forward_flops=float)
     config = TrainingConfig(sequence_length=100)
     layer = 44 * 8 + 2 * 4 * 32
     whole = estimate(deep, config, micro_batch_size=1, num_devices=1).activations

@@ -1,4 +1,4 @@
-"""FLOPs by formula against PyTorch's own counter, on the meta device with full attention."""
+"""Traced FLOPs against PyTorch's own counter, and against those of the formula for plain transformers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MixtralConfig, OPTConfig
 
+from doremi.errors import InputError
 from doremi.planning.model_size import measure, size_of
 from doremi.recipe import parse
 from doremi.training import models
@@ -73,9 +74,9 @@ def test_other_architectures(config):
 
 
 def test_widths_and_kinds_of_mlp():
-    llama = size_of(build(LlamaConfig(num_key_value_heads=2, intermediate_size=160, **SMALL)))
+    llama = size_of(build(LlamaConfig(num_key_value_heads=2, intermediate_size=160, **SMALL))).widths
     assert (llama.attention_size, llama.mlp_size, llama.num_mlp_matrices) == (64, 160, 3)
-    opt = size_of(build(OPTConfig(word_embed_proj_dim=64, ffn_dim=160, **SMALL)))
+    opt = size_of(build(OPTConfig(word_embed_proj_dim=64, ffn_dim=160, **SMALL))).widths
     assert (opt.mlp_size, opt.num_mlp_matrices) == (160, 2)
 
 
@@ -84,5 +85,24 @@ def test_a_token_meets_only_the_experts_that_it_is_routed_to():
     mixtral = size_of(build(MixtralConfig(num_experts_per_tok=1, **settings)))
     dense = size_of(build(LlamaConfig(num_key_value_heads=4, intermediate_size=160, **SMALL)))
     routers = 2 * 64 * 4
-    assert mixtral.num_matmul_parameters == dense.num_matmul_parameters + routers
+    assert mixtral.forward_flops(16) == dense.forward_flops(16) + 2 * 16 * routers
     assert mixtral.num_parameters == dense.num_parameters + routers + 2 * 3 * 3 * 64 * 160
+
+
+def test_a_model_that_cannot_be_built_is_refused_in_one_line(tmp_path):
+    config = LlamaConfig(num_key_value_heads=2, intermediate_size=160, **SMALL)
+    config.save_pretrained(tmp_path)
+    overrides = {"hidden_act": "no such function"}
+    recipe = parse({"corpus": {"inputs": [{"path": "x"}]}, "models": {"main": {"path": str(tmp_path),
+                    "overrides": overrides}}})  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"models.main: .* cannot be built as a causal model: .*no such function.*Check"
+    ):
+        measure(recipe, "main", vocab_size=300)
+
+
+def test_a_size_is_measured_once_for_a_configuration_and_a_length():
+    recipe = parse({"corpus": {"inputs": [{"path": "x"}]}, "models": {"main": "tiny", "proxy": "tiny"}})
+    first = measure(recipe, "main", vocab_size=301)
+    assert measure(recipe, "proxy", vocab_size=301) is first
+    assert measure(recipe, "proxy", vocab_size=302) is not first

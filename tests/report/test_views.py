@@ -51,6 +51,8 @@ def test_costs_of_the_search_come_first_and_count(results):
     rows = views.cost_rows(parse(results | {"costs": {"proxy": proxy}}))
     assert [row.name for row in rows] == ["proxy", "baseline", "main", "uniform"]
     assert rows[0].flops == 6 * 10 * 1000
+    unknown = views.cost_rows(parse(results | {"costs": {"proxy": proxy | {"flops": None}}}))
+    assert unknown[0].flops is None
     seconds = [results["runs"][run]["train_seconds"] for run in ("baseline", "main", "uniform")]
     assert views.total_seconds(rows) == pytest.approx(100 + sum(seconds))
     assert views.total_seconds([]) is None

@@ -31,7 +31,7 @@ class Evidence:
     losses: Mapping[int, Mapping[str, DocumentLosses]]
     curves: Mapping[int, SummaryCurve]
     steps: int
-    flops_per_step: float
+    flops_per_step: float  # NaN: not known
 
     @property
     def nats(self) -> dict[int, Nats]:
@@ -65,7 +65,7 @@ def compare(
         tuned: one of them. Differences are tuned minus baseline; negative is better.
         baseline: another.
         reference_weights: of every domain.
-        search_flops: what finding the tuned weights cost.
+        search_flops: what finding the tuned weights cost. NaN: not known.
 
     Raises:
         InputError: the two share no seed, or did not score the same documents.

@@ -25,10 +25,10 @@ class SpeedUp:
 class Cost:
     """FLOPs of one tuned model, by stage ("reference", "proxy", ...)."""
 
-    search: dict[str, float]
-    main: float
-    total: float
-    search_over_main: float
+    search: dict[str, float | None]
+    main: float | None  # None: not known
+    total: float | None
+    search_over_main: float | None
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def speed_up(
     Args:
         steps_to_match: by seed, from `comparison.steps_to_match`; None where the baseline's end is not reached.
         baseline_steps: that the baseline was trained for.
-        flops_per_step: of the model, which is the same in both runs.
-        search_flops: of the reference and the proxy, all rounds.
+        flops_per_step: of the model, which is the same in both runs. NaN: not known.
+        search_flops: of the reference and the proxy, all rounds. NaN: not known.
     """
     reached = [steps for steps in steps_to_match.values() if steps is not None]
     if len(reached) == len(steps_to_match):
@@ -81,9 +81,18 @@ def speed_up(
 
 
 def cost(search: Mapping[str, float], *, main: float) -> Cost:
-    """Add up the FLOPs of finding the weights (by stage) and of training the main model once."""
+    """Add up the FLOPs of finding the weights (by stage) and of training the main model once; NaN: not known."""
     found = math.fsum(search.values())
-    return Cost(search=dict(search), main=main, total=found + main, search_over_main=found / main)
+    return Cost(
+        search={stage: _known(flops) for stage, flops in search.items()},
+        main=_known(main),
+        total=_known(found + main),
+        search_over_main=_known(found / main),
+    )
+
+
+def _known(flops: float) -> float | None:
+    return None if math.isnan(flops) else flops
 
 
 def explained_gain(
@@ -116,6 +125,8 @@ def _why_no_gain(gain: Estimate) -> str | None:
 def _transformed(estimate: Estimate, function: Callable[[float], float]) -> Estimate:
     """A monotone function of an estimate; a falling one swaps the ends."""
     value = None if estimate.value is None else function(estimate.value)
+    if value is not None and math.isnan(value):
+        return without_interval(None, "FLOPs are not known")
     if estimate.low is None or estimate.high is None:
         return Estimate(value, None, None, None, estimate.method)
     low, high = sorted((function(estimate.low), function(estimate.high)))

@@ -102,11 +102,12 @@ def _updates(recipe: Recipe) -> Iterator[str]:
 def memory(memories: Mapping[RunName, Memory], *, device_gb: float, device: str) -> Iterator[str]:
     """A model that does not fit into the named device."""
     for model, needed in memories.items():
-        if needed.total > MEMORY_IN_USE * device_gb * 1e9:
+        if needed.known > MEMORY_IN_USE * device_gb * 1e9:
+            how_much = "about" if needed.total is not None else "more than"
             yield (
-                f"{model}: needs about {needed.total / 1e9:.0f} GB on each device, a {device} has {device_gb:g}. Lower "
-                f"training.overrides.{model}.micro_batch_size, or set arguments there: gradient_checkpointing, or fsdp "
-                "over more devices"
+                f"{model}: needs {how_much} {needed.known / 1e9:.0f} GB on each device, a {device} has {device_gb:g}. "
+                f"Lower training.overrides.{model}.micro_batch_size, or set arguments there: gradient_checkpointing, "
+                "or fsdp over more devices"
             )
 
 

@@ -15,7 +15,7 @@ class HeldOutScoring(NamedTuple):
     """All evaluations together. Few-shot tasks are not counted."""
 
     num_tokens: int
-    flops: float
+    flops: float  # NaN: not known
 
 
 def scoring(recipe: Recipe, stages: Sequence[Stage], store: TokenStore, names: Sequence[str]) -> HeldOutScoring:

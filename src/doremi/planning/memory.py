@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from doremi.planning.model_size import ModelSize
+from doremi.planning.widths import Widths
 from doremi.recipe import TrainingConfig
 from doremi.training.linear_nats import CHUNK_BYTES, KEPT_BYTES
 
@@ -23,13 +24,18 @@ class Memory(NamedTuple):
     parameters: float  # float32 master copies; the proxy's reference, and half-precision copies where there are any
     gradients: float
     optimizer: float
-    activations: float
+    activations: float | None  # None: not known
     logits: float
 
     @property
-    def total(self) -> float:
-        """All of it."""
-        return float(sum(self))
+    def known(self) -> float:
+        """What is known of it: at least that much is needed."""
+        return float(sum(part for part in self if part is not None))
+
+    @property
+    def total(self) -> float | None:
+        """All of it, if all is known."""
+        return None if self.activations is None else self.known
 
 
 def optimizer_bytes(config: TrainingConfig) -> int:
@@ -52,8 +58,9 @@ def estimate(
         activations  B L n (a d + r m f): a = 44, m = 4 in float32; a = 26, m = 2 in half precision
         logits       two chunks and what is kept for the backward pass, never B L × vocabulary
 
-    FSDP divides N by the number of devices; activation checkpointing leaves 4 d of each layer and one
-    whole layer. Fragmentation and communication buffers come on top: leave a tenth free.
+    Activations are not known (None) of a model that is no plain transformer. FSDP divides N by the number of devices;
+    activation checkpointing leaves 4 d of each layer and one whole layer. Fragmentation and communication buffers come
+    on top: leave a tenth free.
     """
     precision = "half" if config.arguments.get("bf16") or config.arguments.get("fp16") else "float32"
     shards = num_devices if config.arguments.get("fsdp") else 1
@@ -64,12 +71,14 @@ def estimate(
         parameters=copies * size.num_parameters / shards + frozen_bytes,
         gradients=4 * buckets * size.num_parameters / shards,
         optimizer=optimizer_bytes(config) * size.num_parameters / shards,
-        activations=tokens * _saved_bytes(size, precision, is_checkpointed=_is_checkpointed(config.arguments)),
+        activations=None
+        if size.widths is None
+        else tokens * _saved_bytes(size.widths, precision, is_checkpointed=_is_checkpointed(config.arguments)),
         logits=min(3 * 4.0 * tokens * size.vocab_size, 2 * CHUNK_BYTES["cuda"] + KEPT_BYTES),
     )
 
 
-def _saved_bytes(size: ModelSize, precision: str, *, is_checkpointed: bool) -> int:
+def _saved_bytes(size: Widths, precision: str, *, is_checkpointed: bool) -> int:
     """Bytes that a token leaves behind for the backward pass, in all layers."""
     results = 2 if size.num_mlp_matrices == 2 else 4
     layer = _WIDTH_BYTES[precision] * size.hidden_size + _MLP_BYTES[precision] * results * size.mlp_size

@@ -2,102 +2,122 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
 
-from doremi.recipe import Recipe, RunName
+from doremi.errors import InputError
+from doremi.recipe import ModelConfig, Recipe, RunName
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
+
+    from doremi.planning.widths import Widths
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What FLOPs and memory follow from."""
+    """What FLOPs and memory follow from. FLOPs that cannot be known are NaN here, null in JSON."""
 
     num_parameters: int
-    num_matmul_parameters: int  # that a token is multiplied with: no biases, no embeddings that are only looked up
-    num_layers: int
-    hidden_size: int  # of the residual stream
-    attention_size: int  # heads × size of a head
-    mlp_size: int
-    num_mlp_matrices: int  # 2, or 3 in a gated MLP
     vocab_size: int
+    widths: Widths | None  # None: not a plain transformer, so that its activations are not known
+    forward_flops: Callable[[int], float] = field(repr=False)
+    """FLOPs of the forward pass of one row of L tokens, as `doremi.planning.flops.forward_flops` counts them.
 
-    def forward_flops(self, sequence_length: int) -> float:
-        """FLOPs of one row of L tokens: 2 L per matrix parameter, and 4 L² · layers · width for full attention.
-
-        Scores and weighted values are 2 L² · width each (Kaplan et al. 2020, Table 1; Chowdhery et al. 2022, Appendix
-        B, whose factor of 12 is forward and backward). A kernel that skips the future computes half of that, and
-        sliding windows less: what is counted is the work that the model asks for, as in a model FLOPs utilisation.
-        """
-        attention = 4 * self.num_layers * self.attention_size * sequence_length**2
-        return float(2 * self.num_matmul_parameters * sequence_length + attention)
+    Attention counts all L² pairs (Kaplan et al. 2020, Table 1; Chowdhery et al. 2022, Appendix B). A kernel that skips
+    the future computes half of that, and sliding windows less: what is counted is the work that the model asks for,
+    as in a model FLOPs utilisation.
+    """
 
     def training_flops(self, sequence_length: int) -> float:
         """FLOPs of one row, forward and backward: the latter is twice the former. Nothing that is computed again."""
         return 3 * self.forward_flops(sequence_length)
 
 
-def measure(recipe: Recipe, run: RunName, *, vocab_size: int) -> ModelSize:
-    """Sizes of one of the recipe's models, built on torch's meta device."""
-    import torch
-    from transformers import AutoModelForCausalLM
+_measured: dict[tuple[str, int], ModelSize] = {}  # by configuration and length; tracing takes a second or more
 
+
+def measure(recipe: Recipe, run: RunName, *, vocab_size: int) -> ModelSize:
+    """Sizes of one of the recipe's models, built on torch's meta device.
+
+    Raises:
+        InputError: what `models.configure` refuses, or a model that transformers cannot build.
+    """
+    from doremi.planning import flops
     from doremi.training import models
 
-    hf_config = models.configure(
-        getattr(recipe.models, run),
-        vocab_size=vocab_size,
-        eos_token_id=0,
-        sequence_length=recipe.training.for_run(run).sequence_length,
-    )
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(hf_config)
-    return size_of(model)
+    length = recipe.training.for_run(run).sequence_length
+    with _refused(getattr(recipe.models, run), run):
+        hf_config = models.configure(
+            getattr(recipe.models, run), vocab_size=vocab_size, eos_token_id=0, sequence_length=length
+        )
+        key = (json.dumps(hf_config.to_dict(), sort_keys=True, default=str), length)
+        model = None if key in _measured else flops.build(hf_config)
+    if model is not None:
+        _measured[key] = _size(model, sequence_length=length)
+    return _measured[key]
 
 
-def size_of(model: PreTrainedModel) -> ModelSize:
-    """Sizes of a causal LM on any device."""
-    config = model.config
-    num_heads, hidden_size = config.num_attention_heads, config.hidden_size
-    head_size = getattr(config, "head_dim", None) or hidden_size // num_heads
-    is_gated = any("gate_proj" in name or "gate_up_proj" in name for name, _ in model.named_parameters())
+def size_of(model: PreTrainedModel, *, sequence_length: int = 32) -> ModelSize:
+    """Sizes of a causal LM on any device.
+
+    Args:
+        model: its configuration is what counts.
+        sequence_length: at which it is found out whether this is a plain transformer.
+    """
+    from doremi.planning import flops
+
+    return _size(flops.build(model.config), sequence_length=sequence_length)
+
+
+@contextmanager
+def _refused(config: ModelConfig, run: RunName) -> Iterator[None]:
+    """Whatever the code of a model raises while it is built, as one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 the code of any model
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(" .:")
+        raise InputError(
+            f"models.{run}: {config.path or config.preset} cannot be built as a causal model: {reason}. "
+            f"Check its config.json and models.{run}.overrides, or take another model"
+        ) from None
+
+
+def _size(model: PreTrainedModel, *, sequence_length: int) -> ModelSize:
+    from doremi.planning import flops, widths
+
+    @cache
+    def forward_flops(sequence_length: int) -> float:
+        try:
+            return flops.forward_flops(model, sequence_length)
+        except flops.UntraceableError as error:
+            _warn_once(model.config.model_type, str(error))
+            return math.nan
+
+    known = forward_flops(sequence_length)
     return ModelSize(
         num_parameters=model.num_parameters(),
-        num_matmul_parameters=_count_multiplied(model),
-        num_layers=config.num_hidden_layers,
-        hidden_size=hidden_size,
-        attention_size=num_heads * head_size,
-        mlp_size=_mlp_size(config),
-        num_mlp_matrices=3 if is_gated else 2,
-        vocab_size=config.vocab_size,
+        vocab_size=model.config.get_text_config(decoder=True).vocab_size,
+        widths=widths.find(model, sequence_length=sequence_length, forward_flops=known),
+        forward_flops=forward_flops,
     )
 
 
-def _count_multiplied(model: PreTrainedModel) -> int:
-    """Elements of the matrices that every token meets; of a mixture of experts, those that it is routed to."""
-    import torch
-
-    head: Any = model.get_output_embeddings()
-    looked_up = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding) and m is not head}
-    if head is not None:
-        looked_up.discard(id(head.weight))  # tied: looked up first, multiplied with last
-    share = _active_share(model.config)
-    return sum(
-        round(parameter.numel() * share) if ".experts." in name else parameter.numel()
-        for name, parameter in model.named_parameters()
-        if parameter.ndim > 1 and id(parameter) not in looked_up
+@cache
+def _warn_once(model_type: str, reason: str) -> None:
+    logger.warning(
+        "FLOPs of %s models cannot be counted without computing (%s): they and what follows from them are not known "
+        "(null in JSON); nothing else changes",
+        model_type,
+        reason,
     )
-
-
-def _active_share(config: PretrainedConfig) -> float:
-    """The share of the experts that a token is routed to; 1 without experts."""
-    names = ("num_local_experts", "num_experts", "n_routed_experts")
-    num_experts = next((count for name in names if (count := getattr(config, name, None))), None)
-    return getattr(config, "num_experts_per_tok", num_experts) / num_experts if num_experts else 1.0
-
-
-def _mlp_size(config: PretrainedConfig) -> int:
-    names = ("intermediate_size", "n_inner", "ffn_dim")
-    return next((size for name in names if (size := getattr(config, name, None))), 4 * config.hidden_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,6 +79,7 @@ class MeasuredPace:
     def describe(self) -> str:
         """Where, and what was reached."""
         reached = ", ".join(
-            f"{run} {self.flops_per_row[run] / seconds / 1e12:.3g}" for run, seconds in self.seconds_per_row.items()
+            f"{run} {'not known' if math.isnan(rate := self.flops_per_row[run] / seconds / 1e12) else f'{rate:.3g}'}"
+            for run, seconds in self.seconds_per_row.items()
         )
         return f"{self.num_devices} × {self.where}, from steps timed there (TFLOP/s: {reached})"

@@ -9,6 +9,7 @@ from typing import Any
 from doremi import preflight, published
 from doremi.corpus import TokenStore
 from doremi.corpus.listing import check_inputs
+from doremi.evaluation.perplexity import finite
 from doremi.experiment import RUNS, check_models, prepared_store
 from doremi.planning import disk, doubts, held_out, memory
 from doremi.planning.disk import Disk
@@ -123,14 +124,18 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     """JSON-able; bytes and FLOPs as they are, the unknown as null."""
     return {
         "stages": [_stage_dict(stage, plan.main_flops) for stage in plan.stages],
-        "held_out": plan.held_out._asdict() if plan.held_out else None,
+        "held_out": _held_out_dict(plan.held_out) if plan.held_out else None,
         "memory_bytes": {run: {**needed._asdict(), "total": needed.total} for run, needed in plan.memories.items()},
         "disk_bytes": {**plan.disk._asdict(), "total": plan.disk.total},
         "num_devices": plan.num_devices,
-        "total_flops": plan.total_flops,
+        "total_flops": finite(plan.total_flops),
         "is_bound": plan.is_bound,
         "doubts": plan.doubts,
     }
+
+
+def _held_out_dict(scoring: HeldOutScoring) -> dict[str, Any]:
+    return scoring._asdict() | {"flops": finite(scoring.flops)}
 
 
 def _stage_dict(stage: Stage, main_flops: float) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def _stage_dict(stage: Stage, main_flops: float) -> dict[str, Any]:
         "num_models": stage.num_models,
         "num_parameters": stage.size.num_parameters,
         "num_tokens": stage.num_tokens,
-        "flops": stage.flops,
-        "share_of_main": stage.flops / main_flops,
+        "flops": finite(stage.flops),
+        "share_of_main": finite(stage.flops / main_flops),
         "epochs": None if stage.epochs is None else dict(stage.epochs),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from doremi import console
@@ -11,6 +12,7 @@ from doremi.planning.stages import Stage
 from doremi.recipe import Recipe
 from doremi.report.escaping import visible
 
+NOT_KNOWN = "not known"
 MAX_DOMAINS = 100  # rows of the table of epochs
 
 
@@ -50,20 +52,20 @@ def _stage_rows(plan: Plan, pace: Pace | None, price: float | None) -> Iterator[
             f"{stage.num_models}",
             f"{stage.size.num_parameters:,}",
             f"{stage.num_tokens:,}",
-            f"{stage.flops:.2e}",
-            f"{stage.flops / plan.main_flops:.3f}",
+            _number(stage.flops, ".2e"),
+            _number(stage.flops / plan.main_flops, ".3f"),
             *_cost(pace.seconds(stage) if pace else None, plan, price),
         ]
     seconds = sum(map(pace.seconds, trained)) if pace else None
     if plan.held_out:
         scoring = plan.held_out
         spent = pace.seconds_for(scoring.flops) if pace else None
-        share = f"{scoring.flops / plan.main_flops:.3f}"
+        share = _number(scoring.flops / plan.main_flops, ".3f")
         label = f"score held-out text ({scoring.num_tokens:,} tokens)"
-        yield [label, "", "", "", f"{scoring.flops:.2e}", share, *_cost(spent, plan, price)]
+        yield [label, "", "", "", _number(scoring.flops, ".2e"), share, *_cost(spent, plan, price)]
         seconds = seconds + spent if seconds is not None and spent is not None else None
-    total = f"{plan.total_flops / plan.main_flops:.3f}"
-    yield ["all", "", "", "", f"{plan.total_flops:.2e}", total, *_cost(seconds, plan, price)]
+    total = _number(plan.total_flops / plan.main_flops, ".3f")
+    yield ["all", "", "", "", _number(plan.total_flops, ".2e"), total, *_cost(seconds, plan, price)]
 
 
 def _label(stage: Stage, plan: Plan) -> str:
@@ -78,7 +80,11 @@ def _cost(seconds: float | None, plan: Plan, price: float | None) -> list[str]:
     if seconds is None:
         return []
     hours = seconds / 3600
-    return [f"{hours:,.2f}", *([f"{hours * plan.num_devices * price:,.2f}"] if price else [])]
+    return [_number(hours, ",.2f"), *([_number(hours * plan.num_devices * price, ",.2f")] if price else [])]
+
+
+def _number(value: float, format_: str) -> str:
+    return NOT_KNOWN if math.isnan(value) else format(value, format_)
 
 
 def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
@@ -111,7 +117,10 @@ def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
 
 
 def _memory_line(plan: Plan) -> str:
-    needed = ", ".join(f"{run} {_size(memory.total)}" for run, memory in plan.memories.items())
+    needed = ", ".join(
+        f"{run} {_size(memory.known)}{' and activations (not known)' if memory.total is None else ''}"
+        for run, memory in plan.memories.items()
+    )
     return console.wrapped(f"Memory on each device, about: {needed}", indent="  ", first="")
 
 

@@ -29,7 +29,7 @@ class Stage:
     size: ModelSize
     num_rows: int  # that one model is trained on
     num_tokens: int
-    flops: float  # of all the models
+    flops: float  # of all the models; NaN: not known
     rows: Mapping[str, float] | None  # that one model draws of each domain; None: not known yet
     epochs: Mapping[str, float] | None
 

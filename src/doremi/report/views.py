@@ -73,10 +73,11 @@ class CostRow:
     folder: str
 
     @property
-    def flops(self) -> float:
-        """As the file says, or an estimate for training: 6 x parameters x tokens."""
-        estimate = FLOPS_PER_PARAMETER_AND_TOKEN * self.cost.num_parameters * self.cost.num_tokens
-        return estimate if self.cost.flops is None else self.cost.flops
+    def flops(self) -> float | None:
+        """As the file says (None: not known); in a file without them, an estimate: 6 x parameters x tokens."""
+        if "flops" in self.cost.model_fields_set:
+            return self.cost.flops
+        return FLOPS_PER_PARAMETER_AND_TOKEN * self.cost.num_parameters * self.cost.num_tokens
 
 
 @dataclass(frozen=True)
