@@ -48,6 +48,15 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise InputError(f"{name} is {shown(value)}; it must be one of {', '.join(map(repr, choices))}")
 
 
+def text_problem(text: str) -> str | None:
+    """Why a text from outside can be neither a path nor written anywhere, if that is so."""
+    if "\0" in text:
+        return "has a NUL character, which no path, name or text can have; take it out"
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "is no valid Unicode (a name that is not UTF-8?); rename it"
+    return None
+
+
 def shown(value: object) -> str:
     """A value of the user as a message shows it: its repr, at most `MAX_VALUE_CHARACTERS` long.
 
