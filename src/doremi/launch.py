@@ -18,10 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from doremi.errors import InputError, RunFailedError
+from doremi.interruption import INTERRUPTED
+from doremi.redaction import redact
+from doremi.report.escaping import visible
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 POLL_SECONDS = 0.2
 NOTICE_SECONDS = 600.0  # after which a process of another node wonders whether the storage is shared
@@ -147,7 +149,7 @@ def fail(exit_code: int, message: str) -> int:
     """
     if is_first() or exit_code != INTERRUPTED:
         _let_the_first_speak()
-        print(f"{prefix()}doremi: {message}", file=sys.stderr, flush=True)
+        print(f"{prefix()}doremi: {visible(redact(message), keep=chr(10))}", file=sys.stderr, flush=True)
     return exit_code
 
 

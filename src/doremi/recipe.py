@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from doremi import files, recipe_values, yaml_files
+from doremi import files, recipe_values, redaction, yaml_files
 from doremi.errors import InputError, MissingFileError, shorten, shown
 from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
 from doremi.recipe_values import (
@@ -546,11 +546,12 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """Digest of the content: two recipes with the same digest ask for the same run, on whatever machines."""
-        return files.digest_json(self.model_dump(mode="json", exclude={"cluster"}))
+        return files.digest_json(redaction.identity(self.model_dump(mode="json", exclude={"cluster"})))
 
     def to_yaml(self) -> str:
-        """The resolved recipe, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """The resolved recipe as it is shown and kept: every default written out, secrets masked, home as ``~``."""
+        content = redaction.public(self.model_dump(mode="json"))
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -572,6 +573,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: expected a mapping with the sections {', '.join(Recipe.model_fields)}")
     for override in overrides:
         _apply_override(content, override)
+    redaction.refuse_masked(content, source=str(path))
     return parse(recipe_values.expand_home(content), source=str(path))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from doremi import files
 from doremi.errors import InputError, MissingFileError, shorten
 
 MAX_BYTES = 1_000_000  # of a file: a recipe with the weights of ten thousand domains has a third of that
@@ -92,7 +93,7 @@ def read(path: Path, *, loader: type[LimitedLoader] = UniqueKeyLoader) -> Any:
         InputError: as `load`; a folder; not UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with files.reading(path), path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None

@@ -79,8 +79,8 @@ class Bench:
 
     def bad_path(self, suffix=""):
         """A path that names no readable file: each way a file system has to say so."""
-        folder = self.folder / "bad"
-        folder.mkdir(exist_ok=True)
+        folder = self.folder / f"bad{self.rng.randrange(10**9)}"
+        folder.mkdir()
         kind = self.pick("loop", "dangling", "long", "longer", "file in the way", "not UTF-8", "fifo", "folder", "none")
         path = folder / f"{kind.replace(' ', '-')}{suffix}"
         if kind == "loop":

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from doremi import files
+from doremi import files, redaction
 from doremi.corpus import hub, parquet
 from doremi.corpus.hub import HubPart
 from doremi.corpus.listing import Kind, Leaf, leaves
@@ -60,7 +60,8 @@ class InputFile:
             return f"dataset {self.config.dataset.name}, file {self.part.number + 1} of {self.part.num_parts}"
         if not self.paths:
             return f"dataset {self.domain}"
-        return str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
+        name: str = redaction.identity(str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent))
+        return name  # without a password: it is written into the store
 
     @property
     def short_name(self) -> str:
