@@ -46,7 +46,7 @@ class LimitedLoader(yaml.SafeLoader):
         """A value; what looks like a date or a number and is none is refused with its line."""
         try:
             return super().construct_object(node, deep)
-        except (ValueError, OverflowError, LookupError) as error:
+        except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
             problem = f"{shorten(str(node.value), 60)!r} is not what it looks like: {error}; put quotes around text"
             raise _refusal(problem, node.start_mark) from None
 

@@ -102,7 +102,7 @@ def foreign_run_directory(bench):
     else:
         bench.text(f"out/{name}", bench.pick(*WRONG_JSON))
     bench.text("out/rounds/01/reference/complete.json", bench.pick(*WRONG_JSON))
-    return bench.run(bench.pick("prepare", "run"))
+    return bench.run("run")
 
 
 CLASSES = (wrong_type, missing_value, no_json, path_outside, damaged_index, bad_weights_file, bad_results,
