@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -14,8 +15,8 @@ def run() -> NoReturn:
     try:
         from doremi import cli, launch
     except KeyboardInterrupt:
-        print("doremi: interrupted; the same command continues", file=sys.stderr)
-        sys.exit(interruption.INTERRUPTED)
+        print("doremi: interrupted; the same command continues", file=sys.stderr, flush=True)
+        os._exit(interruption.INTERRUPTED)  # an interpreter on its way out forgets its handlers
     launch.exit_process(cli.main())
 
 

@@ -157,9 +157,10 @@ def exit_process(exit_code: int) -> NoReturn:
     """End this process; one of several without taking down what is left of a process group.
 
     A failing one would wait for the others, or break their calls. And threads of a group that something still refers to
-    abort an interpreter that is about to exit, once in about 20 times.
+    abort an interpreter that is about to exit, once in about 20 times. One that was interrupted would forget
+    its handlers on the way out, and be ended by the second of two signals.
     """
-    if world_size() == 1:
+    if world_size() == 1 and exit_code != INTERRUPTED:
         sys.exit(exit_code)
     atexit._run_exitfuncs()  # what trackers do at the end
     sys.stdout.flush()

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from tests.hostile.bench import NUL, TOO_LONG, Case
 
-NOT_A_COUNT = ("0", "-1", "1.5", "x", "", "inf", "nan", "1e400", "9" * 5000, "٣", " 3 ", "0x10", "true", "\x1b[2J", "1_0_")
+NOT_A_COUNT = (
+    "0",
+    "-1",
+    "1.5",
+    "x",
+    "",
+    "inf",
+    "nan",
+    "1e400",
+    "9" * 5000,
+    "٣",
+    " 3 ",
+    "0x10",
+    "true",
+    "\x1b[2J",
+    "1_0_",
+)
 
 
 def bad_flag_value(bench):
@@ -36,7 +52,9 @@ def bad_real(bench):
 def bad_out(bench):
     """Places where nothing can be written."""
     (bench.folder / "file").touch()
-    out = bench.pick(bench.bad_path(), "file", "file/out", "/dev/null", "/proc/out", "/sys/out", f"a{NUL}b", TOO_LONG, "/dev/full/x")
+    out = bench.pick(
+        bench.bad_path(), "file", "file/out", "/dev/null", "/proc/out", "/sys/out", f"a{NUL}b", TOO_LONG, "/dev/full/x"
+    )
     while out.endswith(("folder", "none", "not-UTF-8")) or "\udcff" in out or out.endswith("dangling"):
         out = "file/out"
     recipe, corpus = bench.write_recipe(), str(bench.base / "corpus")
@@ -52,7 +70,9 @@ def bad_out(bench):
 
 def bad_path_argument(bench):
     """Paths to read that cannot be read, of every verb."""
-    path = bench.pick(bench.bad_path(), bench.bad_path(), f"a{NUL}b", TOO_LONG, "\udcff", "", "\x1b[2J", "/dev/null", "/proc/self/mem")
+    path = bench.pick(
+        bench.bad_path(), bench.bad_path(), f"a{NUL}b", TOO_LONG, "\udcff", "", "\x1b[2J", "/dev/null", "/proc/self/mem"
+    )
     corpus, recipe = str(bench.base / "corpus"), bench.write_recipe()
     return Case(bench.pick(
         ["corpus", "show", path], ["corpus", "export", path, "--out", "o"], ["report", path], ["report", path, path + "x"],

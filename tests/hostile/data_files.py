@@ -174,5 +174,3 @@ def _write(path, data):
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
     os.write(descriptor, data)
     os.close(descriptor)
-
-

@@ -6,7 +6,20 @@ import json
 
 from tests.hostile.bench import Case, _places
 
-WRONG_JSON = (b"", b"[]", b"3", b"null", b'"x"', b"{", b"\xff\xfe", b"[" * 50000, b"9" * 5000, b"{}", b'{"a": NaN}', b"\x00")
+WRONG_JSON = (
+    b"",
+    b"[]",
+    b"3",
+    b"null",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 50000,
+    b"9" * 5000,
+    b"{}",
+    b'{"a": NaN}',
+    b"\x00",
+)
 
 
 def wrong_type(bench):
@@ -96,7 +109,9 @@ def bad_results(bench):
 
 def foreign_run_directory(bench):
     """``--out`` with files of another kind in it."""
-    name = bench.pick("recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "rounds")
+    name = bench.pick(
+        "recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "rounds"
+    )
     if name in ("corpus", "rounds"):
         bench.text(f"out/{name}", "a file")
     else:

@@ -7,7 +7,20 @@ import struct
 
 from tests.hostile.bench import Case
 
-WRONG_JSON = (b"", b"[]", b"3", b"null", b'"x"', b"{", b"\xff\xfe", b"[" * 50000, b"9" * 5000, b"{}", b"\x00", b'{"model_type": 3}')
+WRONG_JSON = (
+    b"",
+    b"[]",
+    b"3",
+    b"null",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 50000,
+    b"9" * 5000,
+    b"{}",
+    b"\x00",
+    b'{"model_type": 3}',
+)
 
 
 def wrong_config_value(bench):
@@ -38,7 +51,9 @@ def spoiled_weights(bench):
     folder = bench.copy("model")
     path = folder / "model.safetensors"
     data = path.read_bytes()
-    kind = bench.pick("cut", "cut in header", "absurd header", "foreign", "gone", "empty", "other names", "bad header", "pickle")
+    kind = bench.pick(
+        "cut", "cut in header", "absurd header", "foreign", "gone", "empty", "other names", "bad header", "pickle"
+    )
     if kind == "gone":
         path.unlink()
     elif kind == "pickle":
@@ -60,7 +75,9 @@ def bad_index(bench):
     """An index of shards that names none, or some elsewhere."""
     folder = bench.copy("model")
     (folder / "model.safetensors").unlink()
-    index = bench.pick({"weight_map": {"a": "../x"}}, {"weight_map": 3}, {}, {"weight_map": {"a": 3}}, [], {"weight_map": {}})
+    index = bench.pick(
+        {"weight_map": {"a": "../x"}}, {"weight_map": 3}, {}, {"weight_map": {"a": 3}}, [], {"weight_map": {}}
+    )
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}} | index if index else index))
     return _use(bench, folder)
 
@@ -105,7 +122,9 @@ def bad_eos(bench):
 
 def no_model(bench):
     """A path that is no model."""
-    path = bench.pick(bench.bad_path(), bench.bad_path(), str(bench.folder), "no/such", "", "a b/c", "../..", "/dev/null")
+    path = bench.pick(
+        bench.bad_path(), bench.bad_path(), str(bench.folder), "no/such", "", "a b/c", "../..", "/dev/null"
+    )
     return _use(bench, path)
 
 

@@ -129,7 +129,9 @@ def duplicate_key(bench):
     index = next(i for i, line in enumerate(lines) if line.strip().startswith(f"{key}:"))
     indent = lines[index][: len(lines[index]) - len(lines[index].lstrip())]
     end = next((i for i in range(index + 1, len(lines)) if _ends_block(lines[i], indent)), len(lines))
-    return Case(["plan", bench.write_recipe("\n".join([*lines[:end], *lines[index:end], *lines[end:]])), "--out", "out"])
+    return Case(
+        ["plan", bench.write_recipe("\n".join([*lines[:end], *lines[index:end], *lines[end:]])), "--out", "out"]
+    )
 
 
 def alias_bomb(bench):
@@ -144,7 +146,9 @@ def same_input_twice(bench):
     """Text that would be read twice: named twice, by overlapping patterns, through a link."""
     path = bench.recipe["corpus"]["inputs"][0]["path"]
     (bench.folder / "link.jsonl").symlink_to(path)
-    other = bench.pick(path, str(bench.folder / "*.jsonl"), str(bench.folder / "link.jsonl"), f"{bench.folder}/./corpus.jsonl")
+    other = bench.pick(
+        path, str(bench.folder / "*.jsonl"), str(bench.folder / "link.jsonl"), f"{bench.folder}/./corpus.jsonl"
+    )
     entry = {"path": other, "domain_field": "domain"}
     bench.recipe["corpus"][bench.pick("inputs", "held_out_inputs")] = [bench.recipe["corpus"]["inputs"][0], entry]
     return bench.run(bench.pick("prepare", "run"))
@@ -181,7 +185,12 @@ def bad_override(bench):
         ("rms_norm_eps", "x"), ("nope", "1"), ("rope_parameters", "3"), ("hidden_size", "1000000000000000000"),
         ("num_key_value_heads", "3"), ("hidden_size", ".inf"), ("hidden_size", "[1]"), ("__class__", "3"),
     )  # fmt: skip
-    return _with(bench, f"models.{bench.pick('reference', 'proxy', 'main')}", f"{{preset: tiny, overrides: {{{key}: {value}}}}}", "run")  # noqa: E501
+    return _with(
+        bench,
+        f"models.{bench.pick('reference', 'proxy', 'main')}",
+        f"{{preset: tiny, overrides: {{{key}: {value}}}}}",
+        "run",
+    )  # noqa: E501
 
 
 READERS = {
@@ -205,7 +214,9 @@ READERS = {
 def bad_reader(bench):
     """A reader that is none, or that fails in the middle."""
     if bench.rng.random() < 0.25:
-        name = bench.pick("nocolon", ":read", "a:", "no.such:read", "..x:read", "json:nope", "os:path", "a b:c", "\\0:x")
+        name = bench.pick(
+            "nocolon", ":read", "a:", "no.such:read", "..x:read", "json:nope", "os:path", "a b:c", "\\0:x"
+        )
     else:
         bench.text("hostile_reader.py", READERS[bench.pick(*READERS)])
         name = "hostile_reader:read"

@@ -19,7 +19,9 @@ from tests.hostile.bench import Bench
 from tests.hostile.prepared import make_base
 from tests.processes import environment
 
-KINDS = {module.__name__.rpartition(".")[2]: module for module in (recipes, data_files, manifests, models, command_lines)}
+KINDS = {
+    module.__name__.rpartition(".")[2]: module for module in (recipes, data_files, manifests, models, command_lines)
+}
 QUICK, ALL = 20, 120  # of each kind
 MAX_LINE, MAX_PROBLEMS = 1000, 20
 
