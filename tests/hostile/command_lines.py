@@ -55,7 +55,7 @@ def bad_out(bench):
     out = bench.pick(
         bench.bad_path(), "file", "file/out", "/dev/null", "/proc/out", "/sys/out", f"a{NUL}b", TOO_LONG, "/dev/full/x"
     )
-    while out.endswith(("folder", "none", "not-UTF-8")) or "\udcff" in out or out.endswith("dangling"):
+    while out.endswith(("folder", "none", "not-UTF-8", "dangling")) or "\udcff" in out:
         out = "file/out"
     recipe, corpus = bench.write_recipe(), str(bench.base / "corpus")
     weights = str(bench.text("w.json", '{"code": 1, "prose": 1}'))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from pathlib import Path
 
 import zstandard
-
 
 BAD_RECORDS = (
     "{", "3", "[]", '"text"', "null", '{"text": 3, "domain": "a"}', '{"text": null, "domain": "a"}', '{"domain": "a"}',
@@ -118,7 +118,7 @@ def strange_folder(bench):
     elif kind == "fifo":
         os.mkfifo(folder / "a" / "x.jsonl")
     elif kind == "not UTF-8":
-        os.mkdir(os.fsencode(folder) + b"/\xff\xfe")
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe")).mkdir()
         _write(os.fsencode(folder) + b"/\xff\xfe/x.jsonl", b'{"text": "x"}')
     elif kind == "parent":
         (folder / "a" / "up").symlink_to(folder)

@@ -190,7 +190,7 @@ def bad_override(bench):
         f"models.{bench.pick('reference', 'proxy', 'main')}",
         f"{{preset: tiny, overrides: {{{key}: {value}}}}}",
         "run",
-    )  # noqa: E501
+    )
 
 
 READERS = {

@@ -69,7 +69,7 @@ def test_bad_input(doremi, base, tmp_path, kind, number):
     assert_short(found["stderr"], shown)
     for stream in ("stdout", "stderr"):
         assert visible(found[stream], keep="\n\r") == found[stream], f"{stream}: {shown}"
-    assert not [path for path in tmp_path.rglob("*.partial")], shown
+    assert not list(tmp_path.rglob("*.partial")), shown
     assert results_in(tmp_path / "out") == before, shown
 
 
