@@ -148,8 +148,8 @@ def test_two_fields_of_one_file_and_the_other_side_are_no_doubles(tmp_path):
 
 READERS = {
     "def read(a): yield 'x', 'y'": "failed with TypeError",
-    "def read(): return 'ab'": "returned 'ab'; it must be a function without arguments",
-    "def read(): return {'a': 'b'}": "returned {'a': 'b'}",
+    "def read(): return 'ab'": "returned str; it must be a function without arguments",
+    "def read(): return {'a': 'b'}": "returned dict",
     "def read(): 1 / 0": "failed with ZeroDivisionError: division by zero at .*:1; correct the reader",
     "def read():\n yield 'a', 'b'\n raise OSError('gone')": "after item 1: failed with OSError: gone at .*:3",
     "def read():\n yield 'a', 'b'\n raise SystemExit(0)": "after item 1: failed with SystemExit: 0",

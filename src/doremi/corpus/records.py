@@ -15,7 +15,7 @@ from doremi.corpus.hub import HubPart
 from doremi.corpus.inputs import InputFile, Kind
 from doremi.corpus.parquet import RowGroups, open_parquet
 from doremi.corpus.sources import Source, damage_reported, num_bytes, opened
-from doremi.errors import InputError, shorten, shown
+from doremi.errors import InputError, shorten
 
 BLOCK_BYTES = 1 << 20
 ROWS_PER_BATCH = 256
@@ -170,7 +170,7 @@ def _items(file: InputFile) -> Iterator[Record]:
         is_iterable = isinstance(produced, Iterable) and not isinstance(produced, str | bytes | Mapping)
     if not is_iterable:
         raise InputError(
-            f"{file.name} returned {shown(produced)}; it must be a function without arguments that yields "
+            f"{file.name} returned {type(produced).__name__}; it must be a function without arguments that yields "
             "(domain, text) or (domain, token ids)"
         )
     with _failures_reported(file.name):
