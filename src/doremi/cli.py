@@ -262,7 +262,7 @@ def _run_stage(options: argparse.Namespace) -> None:
 def _print_plan(recipe: Recipe, out: Path) -> None:
     from doremi import planning
 
-    print(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe), sep="\n")
+    console.show(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe))
 
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -272,7 +272,7 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
     if results is None:
         return  # one of several processes, and not the first
     _print_results(results)
-    print(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
+    console.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
 
 
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -319,13 +319,13 @@ def _report(options: argparse.Namespace) -> None:
     if len(options.directories) > 1:
         from doremi.report.side_by_side import write_comparison
 
-        print(write_comparison(options.directories, out=options.out))
+        console.show(write_comparison(options.directories, out=options.out))
         return
     from doremi.report.render import write_report
 
     if options.out is not None:
         raise InputError("--out is for several run directories; the report of one lies in it")
-    print(write_report(options.directories[0]))
+    console.show(write_report(options.directories[0]))
 
 
 if __name__ == "__main__":
