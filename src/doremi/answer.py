@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from doremi import finished, launch, planned_runs, runs
+from doremi import finished, launch, planned_runs, redaction, runs
 from doremi.experiment import Experiment
 from doremi.recipe import ReweightingConfig
 from doremi.reweighting import diagnostics, rounds
@@ -125,7 +125,7 @@ def _provenance(
         "corpus_digest": experiment.store.digest,
         "tokenizer_digest": experiment.store.tokenizer_digest,
         "reference_weights": dict(experiment.reference_weights),
-        "reweighting": recipe.reweighting.model_dump(mode="json"),
+        "reweighting": redaction.public(recipe.reweighting.model_dump(mode="json")),
         "seed": recipe.seed,
         "rounds": {
             "status": progress.status,

@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 import select
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from doremi import __version__, console, files, launch
+from doremi import __version__, console, files, interruption, launch
 from doremi.cli_corpus import add_corpus
 from doremi.cli_perplexity import add_perplexity
 from doremi.cli_plan import add_plan
@@ -21,7 +20,7 @@ from doremi.cli_prepare import add_executor, add_tokenizer_backend, prepare_in_t
 from doremi.cli_recipe import add_recipe
 from doremi.cli_slurm import add_slurm, write_pipeline
 from doremi.cli_weights import add_weights
-from doremi.errors import InputError, RunFailedError
+from doremi.errors import InputError, RunFailedError, shorten, shown, text_problem
 
 if TYPE_CHECKING:
     from doremi.experiment import Experiment
@@ -36,24 +35,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve a busy machine
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = build_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
-    console.configure_logging()
-    signal.signal(signal.SIGTERM, _terminate)
+    with interruption.handled():
+        return _reported(arguments)
+
+
+def _reported(arguments: Sequence[str]) -> int:
+    """The exit code of one command; why it is not 0 is told on stderr."""
     try:
-        code = options.action(options) or 0
-        sys.stdout.flush()  # while a reader that has gone can still be noticed
-        return code
+        return _run_command(arguments)
     except InputError as error:
         return launch.fail(2, str(error))
     except RunFailedError as error:
         return launch.fail(1, f"the run failed: {error}")
+    except KeyboardInterrupt as interrupt:
+        return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
     except Exception as error:
+        if interruption.happened():  # what a library made of it
+            return launch.fail(launch.INTERRUPTED, "interrupted; the same command continues")
         code = _refused_by_system(error)
         if code is None:
             raise
         return code
-    except KeyboardInterrupt as interrupt:
-        return launch.fail(launch.INTERRUPTED, f"{str(interrupt) or 'interrupted'}; the same command continues")
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    for argument in arguments:
+        if problem := text_problem(argument):
+            raise InputError(f"{shown(argument)} {problem}")
+    options = build_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    console.configure_logging()
+    code: int = options.action(options) or 0
+    sys.stdout.flush()  # while a reader that has gone can still be noticed
+    return code
 
 
 def _refused_by_system(error: Exception) -> int | None:
@@ -63,6 +76,8 @@ def _refused_by_system(error: Exception) -> int | None:
         return launch.fail(1, f"the run failed: {error}; {remedy}, and the same command continues")
     if isinstance(error, PermissionError):
         return launch.fail(2, f"{error.filename}: permission denied")
+    if isinstance(error, OSError) and files.is_impossible_path(error):
+        return launch.fail(2, f"{shorten(str(error.filename), 200)}: {error.strerror}; check this path")
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         return 1
@@ -76,14 +91,17 @@ def _reader_has_gone() -> bool:
     return bool(watched.poll(0))
 
 
-def _terminate(number: int, frame: object) -> None:
-    """Outside training, SIGTERM ends a command as Ctrl-C does; training has a handler of its own."""
-    raise KeyboardInterrupt("interrupted by SIGTERM")
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, as everything else that is wrong is told."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        sys.exit(launch.fail(2, f"{shorten(message, 500)}; see `{self.prog} --help`"))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs and their flags."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="doremi",
         description="How much of each domain to train on: optimised domain weights (DoReMi), and the evidence that "
         "they help.",
@@ -256,7 +274,7 @@ def _run_in(loaded: Recipe, out: Path, options: argparse.Namespace) -> None:
 def _print_plan(recipe: Recipe, out: Path) -> None:
     from doremi import planning
 
-    print(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe), sep="\n")
+    console.show(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe))
 
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -266,7 +284,7 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
     if results is None:
         return  # one of several processes, and not the first
     _print_results(results)
-    print(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
+    console.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
 
 
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -313,7 +331,7 @@ def _report(options: argparse.Namespace) -> None:
     if len(options.directories) > 1:
         from doremi.report.side_by_side import write_comparison
 
-        print(write_comparison(options.directories, out=options.out))
+        console.show(write_comparison(options.directories, out=options.out))
         return
     from doremi.report.render import write_report
     from doremi.run_directory import RunDirectory
@@ -322,7 +340,7 @@ def _report(options: argparse.Namespace) -> None:
         raise InputError("--out is for several run directories; the report of one lies in it")
     directory = options.directories[0]
     with RunDirectory(directory).held() if directory.is_dir() else nullcontext():
-        print(write_report(directory))
+        console.show(write_report(directory))
 
 
 if __name__ == "__main__":

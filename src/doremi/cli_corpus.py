@@ -136,11 +136,11 @@ def _verify(options: argparse.Namespace) -> int:
     folder = corpus_folder(options.folder)
     found = verify(folder)
     for fault in found.faults:
-        print(fault)
+        console.show(fault)
     if not found.faults:
-        print(f"{folder}: {found.assurance}")
+        console.show(f"{folder}: {found.assurance}")
         return 0
-    print(
+    console.show(
         f"{folder}: {len(found.faults)} faulty; restore what is named from a copy, or delete the folder and prepare "
         "the corpus again"
     )
@@ -152,5 +152,5 @@ def _export(options: argparse.Namespace) -> None:
 
     store = TokenStore.open(corpus_folder(options.folder))
     out = to_datasets(store, options.out, rows=options.rows, sequence_length=sequence_length(options))
-    print(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
-    print(f"tokenizer  {store.tokenizer_path}")
+    console.show(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
+    console.show(f"tokenizer  {store.tokenizer_path}")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doremi import console
 from doremi.errors import InputError, install_hint
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _submit(recipe: Recipe, directory: RunDirectory, options: SlurmOptions) -> b
     if submitted is None:
         return True
     encoding, finishing = submitted.encoding_job, submitted.finishing_job
-    print(
+    console.show(
         f"submitted  {encoding}: {options.num_tasks} tasks; {finishing}: puts them together\n"
         f"queue      squeue --jobs {encoding},{finishing}\n"
         f"output     {directory.corpus / slurm.LOGS}\n"
@@ -139,7 +140,10 @@ def _submit(recipe: Recipe, directory: RunDirectory, options: SlurmOptions) -> b
 
 def positive(text: str) -> int:
     """The type of a flag that counts something."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number}: at least 1")
     return number

@@ -126,6 +126,8 @@ def _compare(options: argparse.Namespace) -> None:
 def _baseline(options: argparse.Namespace) -> None:
     from doremi import weight_specs
 
+    if not 0 < options.max_epochs < math.inf:
+        raise InputError(f"--max-epochs {options.max_epochs:g}: it must be above 0, and finite")
     if options.rule.startswith("unimax") and options.tokens is None:
         raise InputError("unimax depends on how much will be trained on: give --tokens, such as --tokens 2e9")
     store = open_sizes(options.folder)

@@ -8,9 +8,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from doremi import launch
+from doremi.redaction import redact
 from doremi.report.escaping import visible
 
 if TYPE_CHECKING:
@@ -19,10 +20,23 @@ if TYPE_CHECKING:
 BAR_WIDTH = 40
 
 
+def show(*texts: object, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print texts one below the other; what would move the cursor is written as its escape."""
+    print(*(visible(str(text), keep="\n\t") for text in texts), sep="\n", end=end, file=file)
+
+
+class HarmlessFormatter(logging.Formatter):
+    """Names in messages come from other people's files, and values from recipes with secrets in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without control characters and secrets."""
+        return visible(redact(super().format(record)), keep="\n\t")
+
+
 def configure_logging() -> None:
     """Messages on stderr, plain: our own from the first process alone, warnings of libraries from every one."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{launch.prefix()}%(message)s"))
+    handler.setFormatter(HarmlessFormatter(f"{launch.prefix()}%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("doremi").setLevel(logging.INFO if launch.is_first() else logging.ERROR)
 

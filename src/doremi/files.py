@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import xxhash
 
-from doremi.errors import InputError, MissingFileError
+from doremi.errors import InputError, MissingFileError, shorten, shown
 
 MARKER = "complete.json"
 FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)  # of a disk, a server
@@ -23,6 +24,10 @@ FAILED_WRITES = ("(os error ", "inline_container.cc", "PytorchStreamWriter", "io
 PARTIAL = ".partial"  # at the end of a name that begins with a dot: not whole yet
 _TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 MAX_ENCODED_NAME_BYTES = 200  # file systems allow 255 for one component; the prefix and suffixes need a few
+
+
+class DuplicateKeyError(ValueError):
+    """A key of a JSON object is given twice, of which Python would silently take the last."""
 
 
 @contextmanager
@@ -93,6 +98,16 @@ def refusal_reported(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written: {reason}; choose another place, or make it writable") from error
 
 
+# A name or a whole path is too long, links lead in a circle, a file is where a folder should be or the reverse, or the
+# file system has no such names.
+_IMPOSSIBLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ)
+
+
+def is_impossible_path(error: OSError) -> bool:
+    """Whether the path itself is at fault, which is always one that somebody gave."""
+    return error.filename is not None and error.errno in _IMPOSSIBLE_PATH
+
+
 def is_full_disk(error: OSError) -> bool:
     """Whether there was no room: a full disk, a quota or a limit on the size of files."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -151,7 +166,9 @@ def read_json(path: Path) -> Any:
         InputError: it is not JSON; the message gives line and column.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with reading(path):
+            text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_unique)
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -161,8 +178,44 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}:{error.colno}"
         raise InputError(f"{where}: not valid JSON: {error.msg}") from None
+    except DuplicateKeyError as error:
+        raise InputError(f"{path}: the key {error} is given twice in one object; take one of them out") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
         raise InputError(f"{path}: not valid JSON: {error}") from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what the system has against reading a file into an error of the user, but for its absence.
+
+    Raises:
+        InputError: it cannot be read, or is a pipe or device that might be waited for, or read, for ever.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or _is_passed_by_shell(path)):
+            raise InputError(f"{path}: a pipe, socket or device; expected a file")
+        yield
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except OSError as error:
+        if isinstance(error, InputError) or is_failed_io(error):
+            raise
+        raise InputError(f"{shorten(str(path), 200)}: cannot be read: {error.strerror}; check this path") from error
+
+
+def _is_passed_by_shell(path: Path) -> bool:
+    """``doremi run <(sed ... recipe.yaml)`` and ``/dev/stdin``: a pipe with somebody who writes."""
+    return str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise DuplicateKeyError(shown(twice))
+    return found
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

@@ -18,10 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from doremi.errors import InputError, RunFailedError
+from doremi.interruption import INTERRUPTED
+from doremi.redaction import redact
+from doremi.report.escaping import visible
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130  # exit code
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 POLL_SECONDS = 0.2
 NOTICE_SECONDS = 600.0  # after which a process of another node wonders whether the storage is shared
@@ -147,7 +149,7 @@ def fail(exit_code: int, message: str) -> int:
     """
     if is_first() or exit_code != INTERRUPTED:
         _let_the_first_speak()
-        print(f"{prefix()}doremi: {message}", file=sys.stderr, flush=True)
+        print(f"{prefix()}doremi: {visible(redact(message), keep=chr(10))}", file=sys.stderr, flush=True)
     return exit_code
 
 
@@ -155,9 +157,10 @@ def exit_process(exit_code: int) -> NoReturn:
     """End this process; one of several without taking down what is left of a process group.
 
     A failing one would wait for the others, or break their calls. And threads of a group that something still refers to
-    abort an interpreter that is about to exit, once in about 20 times.
+    abort an interpreter that is about to exit, once in about 20 times. One that was interrupted would forget
+    its handlers on the way out, and be ended by the second of two signals.
     """
-    if world_size() == 1:
+    if world_size() == 1 and exit_code != INTERRUPTED:
         sys.exit(exit_code)
     atexit._run_exitfuncs()  # what trackers do at the end
     sys.stdout.flush()

@@ -23,19 +23,32 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from doremi import files
-from doremi.errors import InputError, MissingFileError
+from doremi import files, recipe_values, redaction, yaml_files
+from doremi.errors import InputError, MissingFileError, shorten, shown
 from doremi.mixture import BlockShuffle, MixtureSettings, RepetitionLimit, Shuffle
+from doremi.recipe_values import (
+    MAX_MODELS,
+    MAX_PROCESSES,
+    MAX_ROWS,
+    MAX_STEPS,
+    MAX_TOKENS,
+    Count,
+    Number,
+    WholeNumber,
+)
+from doremi.report.escaping import visible
 from doremi.training.presets import PRESETS
+
+MAX_PROBLEMS_SHOWN = 15
 
 RunName = Literal["reference", "proxy", "main"]
 RUNS: tuple[RunName, ...] = get_args(RunName)
 
 
 class Section(BaseModel):
-    """A frozen part of the recipe that refuses keys it does not know."""
+    """A frozen part of the recipe that refuses keys it does not know, and values of another type than their own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True, allow_inf_nan=False)
 
 
 class HubDatasetConfig(Section):
@@ -106,10 +119,10 @@ class TokenizerConfig(Section):
     path: str | None = Field(
         None, description="Hugging Face tokenizer: folder, tokenizer.json or hub id; absent: one is trained"
     )
-    vocab_size: int = Field(
+    vocab_size: Count = Field(
         2048, ge=257, le=2**31 - 1, description="vocabulary of the byte-level BPE that is trained on the corpus"
     )
-    train_megabytes: float = Field(
+    train_megabytes: Number = Field(
         50.0,
         gt=0,
         description="text that the BPE is trained on, at most, in MB; taken in proportion to the domains",
@@ -137,13 +150,14 @@ class CorpusConfig(Section):
     held_out_inputs: list[InputConfig] = Field(
         [], description="sources of held-out documents; absent: a fraction of the inputs, chosen by content hash"
     )
-    held_out_fraction: float = Field(
+    held_out_fraction: Number = Field(
         0.05, ge=0, lt=1, description="share of each domain's documents held out for evaluation, by content hash"
     )
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="tokenizer to load or to train")
-    num_workers: int = Field(
+    num_workers: Count = Field(
         1,
         ge=1,
+        le=MAX_PROCESSES,
         description="processes that tokenise input files side by side; one already uses all cores for the tokenizer. "
         "The result does not depend on it",
     )
@@ -172,7 +186,7 @@ class CorpusConfig(Section):
 class WeightsConfig(Section):
     """Where the run starts from and what it is compared with."""
 
-    reference: str | dict[str, float] = Field(
+    reference: str | dict[str, Number] = Field(
         "natural",
         description="reference weights: a rule (natural, natural(packed), natural(padded), uniform, temperature(T), "
         "unimax, unimax(N)), published weights such as pile-baseline-neox (`doremi weights show` lists them), a "
@@ -183,13 +197,14 @@ class WeightsConfig(Section):
         description="further weights to train the main model on, for comparison: rules, published weights, files, and "
         "reference_without_floor (the reference weights without the domains that DoReMi all but dropped)",
     )
-    seeds: int = Field(
+    seeds: Count = Field(
         1,
         ge=1,
+        le=MAX_MODELS,
         description="main models to train on each of the weights, with as many seeds: from three on, differences have "
         "intervals; with fewer, seed noise is not measured and the verdict says neither better nor worse",
     )
-    epochs: dict[str, float] = Field(
+    epochs: dict[str, Number] = Field(
         {}, description="epochs that the corpus is meant to be seen for, by domain, as in the Pile; for natural weights"
     )
 
@@ -273,16 +288,17 @@ class ModelsConfig(Section):
 class TrainingConfig(Section):
     """How every model is trained; ``overrides`` changes it for one of reference, proxy and main."""
 
-    steps: int = Field(1000, ge=1, description="optimizer steps")
-    sequence_length: int = Field(128, ge=2, description="tokens in a training row")
-    global_batch_size: int = Field(16, ge=1, description="rows per optimizer step over all processes")
-    micro_batch_size: int | None = Field(
+    steps: Count = Field(1000, ge=1, le=MAX_STEPS, description="optimizer steps")
+    sequence_length: Count = Field(128, ge=2, le=MAX_TOKENS, description="tokens in a training row")
+    global_batch_size: Count = Field(16, ge=1, le=MAX_ROWS, description="rows per optimizer step over all processes")
+    micro_batch_size: Count | None = Field(
         None,
         ge=1,
+        le=MAX_ROWS,
         description="rows per forward pass and process; absent: the largest divisor of the batch up to 64",
     )
-    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")
-    learning_rate_end: float | None = Field(
+    learning_rate: Number = Field(5e-3, gt=0, description="peak learning rate")
+    learning_rate_end: Number | None = Field(
         None, ge=0, description="learning rate at the last step; absent: 5 % of the peak"
     )
     schedule: Literal["cosine", "exponential", "linear", "wsd", "constant"] = Field(
@@ -290,15 +306,15 @@ class TrainingConfig(Section):
         description="shape of the decay after warm-up; wsd holds the peak, then decays linearly over the last part "
         "(also called trapezoidal)",
     )
-    decay_fraction: float = Field(
+    decay_fraction: Number = Field(
         0.2, gt=0, le=1, description="of wsd: share of all steps, at the end, over which the learning rate decays"
     )
-    warmup_fraction: float = Field(0.06, ge=0, lt=1, description="share of the steps that warm up linearly")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
-    adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second-moment decay")
-    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's denominator offset")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+    warmup_fraction: Number = Field(0.06, ge=0, lt=1, description="share of the steps that warm up linearly")
+    adam_beta1: Number = Field(0.9, ge=0, lt=1, description="AdamW's first-moment decay")
+    adam_beta2: Number = Field(0.98, ge=0, lt=1, description="AdamW's second-moment decay")
+    adam_epsilon: Number = Field(1e-8, gt=0, description="AdamW's denominator offset")
+    weight_decay: Number = Field(0.01, ge=0, description="decoupled weight decay")
+    max_grad_norm: Number = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     sampling: Literal["balanced", "iid"] = Field(
         "balanced", description="balanced: error-diffused counts per batch; iid: independent draws, as in the paper"
     )
@@ -316,7 +332,7 @@ class TrainingConfig(Section):
         "on_demand",
         description="ahead: a background thread reads the rows of the next batch. The result does not depend on it",
     )
-    max_epochs: float = Field(
+    max_epochs: Number = Field(
         4.0, gt=0, description="epochs of a domain beyond which repeated text is worth less than new text"
     )
     on_max_epochs: Literal["warn", "error", "renormalise"] = Field(
@@ -324,11 +340,13 @@ class TrainingConfig(Section):
         description="what happens there. warn: once a domain, and go on; error: stop the run; renormalise: the domain "
         "gets weight 0 and the others are scaled up",
     )
-    eval_steps: int = Field(100, ge=1, description="steps between evaluations on held-out text")
-    save_steps: int = Field(100, ge=1, description="steps between checkpoints")
-    logging_steps: int = Field(20, ge=1, description="steps between log lines")
-    save_total_limit: int = Field(2, ge=1, description="complete checkpoints to keep of a run in progress")
-    num_threads: int | None = Field(None, ge=1, description="CPU threads of torch; absent: all cores")
+    eval_steps: Count = Field(100, ge=1, description="steps between evaluations on held-out text")
+    save_steps: Count = Field(100, ge=1, description="steps between checkpoints")
+    logging_steps: Count = Field(20, ge=1, description="steps between log lines")
+    save_total_limit: Count = Field(2, ge=1, description="complete checkpoints to keep of a run in progress")
+    num_threads: Count | None = Field(
+        None, ge=1, le=MAX_PROCESSES, description="CPU threads of torch; absent: all cores"
+    )
     arguments: dict[str, Any] = Field(
         {}, description="passed through to transformers.TrainingArguments, such as bf16, report_to, torch_compile"
     )
@@ -369,16 +387,17 @@ class TrainingConfig(Section):
 class ReweightingConfig(Section):
     """Group DRO (Algorithm 1 of the paper), how often it is done, and what may be added to it."""
 
-    rounds: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+    rounds: Annotated[WholeNumber, Field(ge=1, le=MAX_MODELS)] | Literal["auto"] = Field(
         1,
         description="iterated DoReMi: each further round trains its reference on the weights of the one before; auto: "
         "until no weight changes by more than the tolerance",
     )
-    max_rounds: int = Field(5, ge=1, description="of rounds: auto")
-    tolerance: float = Field(1e-3, gt=0, description="largest change of a weight in a round that counts as none")
-    seeds: int = Field(
+    max_rounds: Count = Field(5, ge=1, le=MAX_MODELS, description="of rounds: auto")
+    tolerance: Number = Field(1e-3, gt=0, description="largest change of a weight in a round that counts as none")
+    seeds: Count = Field(
         1,
         ge=1,
+        le=MAX_MODELS,
         description="proxies to train, with as many seeds; the answer is the mean of theirs, with the spread of each "
         "weight. reference_cache: true saves most of the reference's share of the cost",
     )
@@ -387,8 +406,8 @@ class ReweightingConfig(Section):
         description="what raises a domain's weight. excess: loss above the reference's; hardest (the proxy's loss) and "
         "easiest (minus the reference's) are the paper's ablations",
     )
-    step_size: float = Field(1.0, gt=0, description="η: how fast the adversary's weights move")
-    smoothing: float = Field(1e-3, ge=0, lt=1, description="c: share of uniform weights mixed in at every step")
+    step_size: Number = Field(1.0, gt=0, description="η: how fast the adversary's weights move")
+    smoothing: Number = Field(1e-3, ge=0, lt=1, description="c: share of uniform weights mixed in at every step")
     allow_absent_domains: bool = Field(
         False, description="allow a proxy batch smaller than the number of domains; unbiased, but noisier"
     )
@@ -409,32 +428,32 @@ class ReweightingConfig(Section):
     step_size_schedule: Literal["constant", "inverse_sqrt"] = Field(
         "constant", description="beyond the paper. inverse_sqrt: the step size at step t is η / √t"
     )
-    excess_ema: float = Field(
+    excess_ema: Number = Field(
         0.0, ge=0, lt=1, description="beyond the paper: share of the past in a running mean of the excess losses"
     )
-    tail_fraction: float = Field(
+    tail_fraction: Number = Field(
         1.0,
         gt=0,
         le=1,
         description="share of the steps, at the end, whose weights are averaged; beyond the paper below 1",
     )
-    min_weight: float | dict[str, float] = Field(
+    min_weight: Number | dict[str, Number] = Field(
         0.0, description="beyond the paper: lower bound on every weight, or by domain"
     )
-    max_weight: float | dict[str, float] = Field(
+    max_weight: Number | dict[str, Number] = Field(
         1.0, description="beyond the paper: upper bound on every weight, or by domain"
     )
-    max_main_epochs: float | None = Field(
+    max_main_epochs: Number | None = Field(
         None,
         gt=0,
         description="beyond the paper: upper bound on each weight such that the main run sees no domain more often",
     )
     projection: Literal["kl", "euclidean"] = Field("kl", description="how weights are brought within these bounds")
-    prior: str | dict[str, float] | None = Field(
+    prior: str | dict[str, Number] | None = Field(
         None,
         description="beyond the paper: weights that the adversary is pulled towards, named as weights.reference is",
     )
-    prior_pull: float = Field(0.0, ge=0, lt=1, description="how strongly, at every step")
+    prior_pull: Number = Field(0.0, ge=0, lt=1, description="how strongly, at every step")
     loss_normalisation: Literal["domain_mean", "self_normalised"] = Field(
         "domain_mean",
         description="weight of a token in the proxy's loss. domain_mean: α_i / N_i, the paper's equation 1; "
@@ -448,23 +467,25 @@ class ReweightingConfig(Section):
 class EvaluationConfig(Section):
     """Held-out evaluation, during training and at the end."""
 
-    max_tokens_per_domain: int | None = Field(
+    max_tokens_per_domain: Count | None = Field(
         None, ge=1, description="held-out tokens scored per domain, the same cap for all; absent: all of them"
     )
-    max_tokens_during_training: int | None = Field(
+    max_tokens_during_training: Count | None = Field(
         None,
         ge=1,
         description="the same cap for the evaluations every eval_steps, where scoring as much as at the end takes too "
         "long; absent: max_tokens_per_domain",
     )
-    batch_size: int = Field(64, ge=1, description="windows per forward pass")
+    batch_size: Count = Field(64, ge=1, le=MAX_ROWS, description="windows per forward pass")
     tasks: list[str] = Field(
         [],
         description="few-shot tasks to ask every compared model, through lm-evaluation-harness (extra `eval`): its "
         "names, YAML files in its format or folders of them (with a /), or paper, the paper's five",
     )
-    num_fewshot: int = Field(1, ge=0, description="solved examples before each question, the same for every model")
-    task_limit: int | None = Field(None, ge=1, description="documents asked per task, the same for all; absent: all")
+    num_fewshot: Count = Field(
+        1, ge=0, le=MAX_MODELS, description="solved examples before each question, the same for every model"
+    )
+    task_limit: Count | None = Field(None, ge=1, description="documents asked per task, the same for all; absent: all")
     task_checkpoints: Literal["final", "all"] = Field(
         "final",
         description="all: also the checkpoints that are still there (training.save_total_limit), for the average of "
@@ -483,13 +504,15 @@ class ClusterConfig(Section):
     partition: str | None = Field(None, description="of the training jobs; absent: the cluster's default")
     account: str | None = Field(None, description="that is charged; absent: the cluster's default")
     time: str = Field("24:00:00", description="limit of a job; one that reaches it saves, and goes on in the queue")
-    gpus_per_node: int = Field(8, ge=0, description="processes on each node, one for each GPU; 0: one, without GPU")
-    cpus_per_node: int | None = Field(None, ge=1, description="absent: what the cluster gives")
+    gpus_per_node: Count = Field(
+        8, ge=0, le=MAX_PROCESSES, description="processes on each node, one for each GPU; 0: one, without GPU"
+    )
+    cpus_per_node: Count | None = Field(None, ge=1, description="absent: what the cluster gives")
     sbatch: dict[str, str] = Field({}, description="further options of every job, such as {qos: high, mem: 200G}")
     prepare_partition: str | None = Field(None, description="of the jobs that tokenise; absent: partition")
-    prepare_tasks: int = Field(16, ge=1, description="jobs that tokenise input files side by side, without GPU")
-    prepare_cpus: int = Field(8, ge=1, description="CPUs of each of them")
-    grace_seconds: int = Field(
+    prepare_tasks: Count = Field(16, ge=1, description="jobs that tokenise input files side by side, without GPU")
+    prepare_cpus: Count = Field(8, ge=1, description="CPUs of each of them")
+    grace_seconds: Count = Field(
         300, ge=60, description="before the limit, when a job is told to save; a step and its save must fit in"
     )
     set_up: list[str] = Field(
@@ -510,7 +533,7 @@ class Recipe(Section):
     reweighting: ReweightingConfig = Field(ReweightingConfig(), description="the Group DRO step")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
     cluster: ClusterConfig = Field(ClusterConfig(), description="machines, for --slurm")
-    seed: int = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
+    seed: WholeNumber = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
 
     @model_validator(mode="after")
     def _rounds_train_the_reference(self) -> Recipe:
@@ -523,11 +546,12 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """Digest of the content: two recipes with the same digest ask for the same run, on whatever machines."""
-        return files.digest_json(self.model_dump(mode="json", exclude={"cluster"}))
+        return files.digest_json(redaction.identity(self.model_dump(mode="json", exclude={"cluster"})))
 
     def to_yaml(self) -> str:
-        """The resolved recipe, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """The resolved recipe as it is shown and kept: every default written out, secrets masked, home as ``~``."""
+        content = redaction.public(self.model_dump(mode="json"))
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -538,20 +562,19 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         InputError: not YAML, an unknown key or a value out of its range; the message names key, value and remedy.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        if path.is_dir():
+            within = path / "recipe.yaml"
+            hint = f"; the recipe of this run directory is {within}" if within.is_file() else ""
+            raise InputError(f"{path}: expected a YAML file{hint}")
+        content = yaml_files.read(path)
+    except MissingFileError:
         raise MissingFileError(f"{path}: no such recipe{_known_recipe(path)}") from None
-    except (IsADirectoryError, UnicodeDecodeError):
-        within = path / "recipe.yaml"
-        hint = f"; the recipe of this run directory is {within}" if within.is_file() else ""
-        raise InputError(f"{path}: expected a YAML file{hint}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping with the sections {', '.join(Recipe.model_fields)}")
     for override in overrides:
         _apply_override(content, override)
-    return parse(content, source=str(path))
+    redaction.refuse_masked(content, source=str(path))
+    return parse(recipe_values.expand_home(content), source=str(path))
 
 
 def _known_recipe(path: Path) -> str:
@@ -563,11 +586,15 @@ def _known_recipe(path: Path) -> str:
 
 def parse(content: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a mapping; all its errors are reported at once, each with the nearest valid key or the value."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
-        raise InputError(f"{source}: not a valid recipe:\n{problems}") from None
+    found = list(recipe_values.problems(content))
+    if not found:
+        try:
+            return Recipe.model_validate(content)
+        except ValidationError as error:
+            found = [_explain(detail) for detail in error.errors()]
+    left_out = [f"and {len(found) - MAX_PROBLEMS_SHOWN} more"] if len(found) > MAX_PROBLEMS_SHOWN else []
+    lines = [f"\n  {visible(line)}" for line in (*found[:MAX_PROBLEMS_SHOWN], *left_out)]
+    raise InputError(f"{source}: not a valid recipe:{''.join(lines)}")
 
 
 def describe_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -594,11 +621,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
-        raise InputError(f"--set {override}: expected section.key=value, such as training.steps=200")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not valid YAML: {_yaml_problem(error)}") from None
+        raise InputError(f"--set {shorten(override, 200)}: expected section.key=value, such as training.steps=200")
+    parsed = yaml_files.load(value, source=f"--set {shorten(override, 200)}")
     for part in parts[:-1]:
         inner = content.get(part)
         content[part] = dict(inner) if isinstance(inner, dict) else {}
@@ -606,15 +630,12 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     content[parts[-1]] = parsed
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "cannot be parsed"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
-
-
 def _explain(detail: ErrorDetails) -> str:
-    location = [part for part in detail["loc"] if isinstance(part, int) or part.isidentifier()]
-    key = ".".join(map(str, location))
+    *sections, last = detail["loc"] or ("",)  # which has the types of a union in it too, such as dict[str,float]
+    location = [*(part for part in sections if isinstance(part, int) or part.isidentifier()), last]
+    if detail["type"] not in ("extra_forbidden", "missing"):
+        location = [part for part in location if isinstance(part, int) or part.isidentifier()]
+    key = ".".join(shorten(str(part), 80) for part in location)
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(location)}"
     if detail["type"] == "missing":
@@ -622,7 +643,7 @@ def _explain(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message} (got {detail['input']!r})"
+    return f"{key}: {message} (got {shown(detail['input'])})"
 
 
 def _nearest(location: Sequence[int | str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from doremi import __version__, baselines, few_shot_runs, finished, planned_runs, scoring
+from doremi import __version__, baselines, few_shot_runs, finished, planned_runs, redaction, scoring
 from doremi.costs import search_costs, search_flops, training_flops
 from doremi.evaluation import comparison, perplexity
 from doremi.evaluation.evidence import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
@@ -257,5 +257,5 @@ def _provenance(experiment: Experiment) -> dict[str, Any]:
         "corpus_digest": experiment.store.digest,
         "tokenizer_digest": experiment.store.tokenizer_digest,
         "recipe_digest": experiment.recipe.digest,
-        "command": shlex.join(["doremi", *sys.argv[1:]]),
+        "command": redaction.published(shlex.join(["doremi", *sys.argv[1:]])),
     }

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
-from doremi import files, launch
+from doremi import files, launch, recipe_values, redaction, yaml_files
 from doremi.errors import InputError
 from doremi.recipe import Recipe, parse
 
@@ -149,19 +147,19 @@ def _is_free(key: str) -> bool:
 def _load(path: Path) -> dict[str, Any]:
     """The recipe of the directory; what an older version did not know yet has its default."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
+        content = recipe_values.expand_home(yaml_files.read(path))
+    except InputError:
         content = None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a recipe; is this directory a run directory of doremi?")
     with suppress(InputError):
         return _content(parse(content))
-    return content
+    return redaction.identity(content)
 
 
 def _content(recipe: Recipe) -> dict[str, Any]:
-    """As JSON, with the cap of the evaluations during training as it is where the final one's serves for both."""
-    content = recipe.model_dump(mode="json")
+    """As JSON without secrets; the final evaluation's cap stands in for that during training where there is none."""
+    content = redaction.identity(recipe.model_dump(mode="json"))
     content["evaluation"]["max_tokens_during_training"] = recipe.evaluation.during_training().max_tokens_per_domain
     return content
 

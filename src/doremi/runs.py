@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doremi import files, finished, launch, saved_files
+from doremi import files, finished, launch, redaction, saved_files
 from doremi.errors import InputError
 from doremi.recipe import EvaluationConfig, ModelConfig, ReweightingConfig, TrainingConfig
 from doremi.reweighting.options import GroupDROOptions
@@ -51,12 +51,12 @@ class TrainingRun:
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
-        training = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
+        settings = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
         return files.digest_json(
             {
                 "corpus": corpus_digest,
-                "model": self.model.model_dump(mode="json"),
-                "training": training,
+                "model": redaction.identity(self.model.model_dump(mode="json")),
+                "training": redaction.identity(settings),
                 "evaluation": self.evaluation.model_dump(mode="json", include=SCORED),
                 "names": self.names,
                 "sampling_weights": dict(self.sampling_weights),

@@ -100,6 +100,8 @@ def _parse_line(line: bytes, file: InputFile) -> Document:
         raise BadRecordError(message, reason="malformed JSON") from None
     except RecursionError:
         raise BadRecordError("not valid JSON: nested too deep", reason="malformed JSON") from None
+    except ValueError:  # beyond the 4,300 digits that Python reads
+        raise BadRecordError("not valid JSON: a number of thousands of digits", reason="malformed JSON") from None
     if not isinstance(record, dict):
         raise BadRecordError(f"expected a JSON object, found {_kind_of(record)}", reason="malformed JSON")
     return _parse_fields(record, file)
@@ -158,7 +160,7 @@ def _text(domain: str, text: Any) -> Document:
 def _tokens(domain: str, ids: Any) -> Document:
     try:
         array = np.asarray(ids)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         array = np.empty((0, 0))
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)

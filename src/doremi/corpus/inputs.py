@@ -9,14 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from doremi import files
+from doremi import files, redaction
 from doremi.corpus import hub, parquet
 from doremi.corpus.hub import HubPart
 from doremi.corpus.listing import Kind, Leaf, leaves
 from doremi.corpus.manifest import Split
 from doremi.corpus.parquet import RowGroups
 from doremi.corpus.sources import Source, identity, num_bytes
-from doremi.errors import InputError
+from doremi.errors import InputError, shown, text_problem
 from doremi.recipe import CorpusConfig, InputConfig
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ class InputFile:
             return f"dataset {self.config.dataset.name}, file {self.part.number + 1} of {self.part.num_parts}"
         if not self.paths:
             return f"dataset {self.domain}"
-        return str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent)
+        name: str = redaction.identity(str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent))
+        return name  # without a password: it is written into the store
 
     @property
     def short_name(self) -> str:
@@ -103,13 +104,49 @@ def input_files(config: CorpusConfig, *, commits: Commits = MappingProxyType({})
 
     Raises:
         MissingFileError: a path that does not exist, a pattern that matches nothing, a dataset that cannot be had.
-        InputError: a file of a type that cannot be read, no domain for a file.
+        InputError: a file of a type that cannot be read, no domain for a file, text that would be read twice.
     """
     training = [file for item in config.inputs for file in _expand(item, commits)]
     if config.held_out_inputs:
         training = [replace(file, split=file.split or "train") for file in training]
     held_out = [replace(file, split="held_out") for item in config.held_out_inputs for file in _expand(item, commits)]
+    for files_of_a_side in (training, held_out):
+        _check_distinct(files_of_a_side)
     return sorted([*held_out, *training], key=lambda file: file.split != "held_out")
+
+
+def _check_distinct(found: Sequence[InputFile]) -> None:
+    """Refuse the same text of the same file twice, by whatever names: the corpus would silently hold it twice.
+
+    Fields of one file may be inputs of their own, such as question and answer.
+
+    Raises:
+        InputError: names both.
+    """
+    seen: dict[tuple[Any, ...], str] = {}
+    for file in found:
+        for place, name in _places(file):
+            if problem := text_problem(name):
+                raise InputError(f"{shown(name)} {problem}")
+            other = seen.setdefault((place, file.config.text_field, file.config.ids_field, file.part), name)
+            if other is not name:
+                same = "" if other == name else f" is the same file as {other}, and"
+                raise InputError(
+                    f"{name}:{same} is an input twice, so that its text would count twice; name it once (patterns may "
+                    "overlap, links lead to the same file). To see a domain more often, give it more weight"
+                )
+
+
+def _places(file: InputFile) -> Iterator[tuple[object, str]]:
+    """What tells the sources of an input from all others, and how messages call them; links are their targets."""
+    for source in file.paths:
+        if isinstance(source, Path):
+            stat = source.stat()
+            yield (stat.st_dev, stat.st_ino), str(source)
+        else:
+            yield source.url, str(source)
+    if not file.paths:
+        yield (file.config.reader or file.config.dataset), file.name
 
 
 def _expand(config: InputConfig, commits: Commits) -> list[InputFile]:

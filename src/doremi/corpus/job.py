@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doremi import __version__, files
+from doremi import __version__, files, redaction
 from doremi.corpus import indexed, manifest
 from doremi.corpus import tokenizers as corpus_tokenizers
 from doremi.corpus.contents import collect
@@ -71,7 +71,7 @@ class Job:
 
 def config_digest(config: CorpusConfig) -> str:
     """Of what decides the bytes of a store."""
-    return files.digest_json(config.model_dump(mode="json", exclude=FREE_SETTINGS))
+    return files.digest_json(redaction.identity(config.model_dump(mode="json", exclude=FREE_SETTINGS)))
 
 
 def finished(folder: Path, digest: str, config: CorpusConfig) -> TokenStore | None:

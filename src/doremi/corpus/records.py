@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from doremi.corpus import hub
@@ -13,7 +15,7 @@ from doremi.corpus.hub import HubPart
 from doremi.corpus.inputs import InputFile, Kind
 from doremi.corpus.parquet import RowGroups, open_parquet
 from doremi.corpus.sources import Source, damage_reported, num_bytes, opened
-from doremi.errors import InputError
+from doremi.errors import InputError, shorten
 
 BLOCK_BYTES = 1 << 20
 ROWS_PER_BATCH = 256
@@ -163,22 +165,32 @@ def _python_value(scalar: Any) -> Any:
 
 def _items(file: InputFile) -> Iterator[Record]:
     reader = _import_reader(file.config.reader or "")
-    produced = reader()
-    if not isinstance(produced, Iterable):
+    with _failures_reported(file.name):
+        produced = reader()
+        is_iterable = isinstance(produced, Iterable) and not isinstance(produced, str | bytes | Mapping)
+    if not is_iterable:
         raise InputError(
             f"{file.name} returned {type(produced).__name__}; it must be a function without arguments that yields "
             "(domain, text) or (domain, token ids)"
         )
-    for number, item in enumerate(produced, start=1):
+    with _failures_reported(file.name):
+        items = iter(produced)
+    for number in itertools.count(1):
+        with _failures_reported(f"{file.name}: after item {number - 1}"):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
         yield Record(number, item, 0)
 
 
 def _import_reader(name: str) -> Any:
     module_name, colon, function_name = name.partition(":")
-    if not colon or not module_name or not function_name:
+    if not colon or not module_name.strip(".") or module_name.startswith(".") or not function_name:
         raise InputError(f"reader {name!r}: expected package.module:function")
     try:
-        module = importlib.import_module(module_name)
+        with _failures_reported(f"reader {name}"):
+            module = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(
             f"reader {name}: cannot import {module_name!r} ({error}); is it installed, or its folder on PYTHONPATH?"
@@ -187,3 +199,28 @@ def _import_reader(name: str) -> Any:
     if not callable(reader):
         raise InputError(f"reader {name}: {module_name} has no function {function_name!r}")
     return reader
+
+
+@contextmanager
+def _failures_reported(name: str) -> Iterator[None]:
+    """Turn whatever a user's own code raises into one error that says where; it may even end the process.
+
+    The place is the line of the user's code, or of what it called, that raised.
+    """
+    try:
+        yield
+    except (InputError, ImportError, StopIteration):
+        raise
+    except (Exception, SystemExit, GeneratorExit) as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename}:{where.lineno}"
+        raise InputError(
+            f"{name}: failed with {type(error).__name__}{_described(error)} at {place}; correct the reader"
+        ) from error
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f": {shorten(str(error), 300)}" if str(error) else ""
+    except Exception:  # noqa: BLE001 (its own text is the user's code as well)
+        return ""

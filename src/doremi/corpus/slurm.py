@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doremi import checked_json, files
+from doremi import checked_json, files, redaction
 from doremi.corpus.cluster import import_executor
 from doremi.corpus.job import Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
@@ -53,6 +53,7 @@ def submit(config: CorpusConfig, folder: Path, options: SlurmOptions) -> Submiss
     folder = folder.absolute()
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm: no sbatch on this machine; run this on a login node of a Slurm cluster")
+    redaction.refuse_in_jobs({"corpus": config.model_dump(mode="json")})
     import_executor("SlurmPipelineExecutor")
     with locked(folder), full_disk_reported(folder):
         if finished(folder, config_digest(config), config) is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from doremi.corpus.remote import RemoteFile
-from doremi.errors import InputError
+from doremi.errors import InputError, shorten
 
 Source = Path | RemoteFile
+_OF_WRONG_JSON = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 def identity(source: Source) -> list[int | str]:
@@ -45,15 +46,19 @@ def opened(source: Source) -> Iterator[Any]:
 
 @contextmanager
 def damage_reported(source: Source) -> Iterator[None]:
-    """Turn what pyarrow and datasets raise on a damaged file into an error that names it."""
+    """Turn what pyarrow and datasets raise on a damaged file into an error that names it.
+
+    datasets checks nothing of the JSON files of a saved dataset: wrong ones end in errors of every kind.
+    """
     import pyarrow as pa
 
     try:
         yield
     except InputError:
         raise  # which may be an OSError too, of a remote file
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, *_OF_WRONG_JSON) as error:
+        problem = f"{type(error).__name__}: {shorten(str(error), 300)}"
         raise InputError(
-            f"{source}: cannot be read to the end: {error}; the file is truncated or damaged, or not what its name "
+            f"{source}: cannot be read to the end: {problem}; the file is truncated or damaged, or not what its name "
             "says: copy it again"
         ) from error

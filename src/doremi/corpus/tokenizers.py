@@ -17,7 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from doremi import files
 from doremi.corpus.backends import Backend, Ids, ReferenceEncoder, TextEncoder, open_encoder
 from doremi.corpus.manifest import TokenizerEntry
-from doremi.errors import InputError, MissingFileError
+from doremi.errors import InputError, MissingFileError, shown
 
 END_OF_TEXT = "<|endoftext|>"
 _KNOWN_EOS_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
@@ -52,7 +52,7 @@ class CorpusTokenizer:
         self._encode_with = encode_with
         eos_token_id = backend.token_to_id(eos_token)
         if eos_token_id is None:
-            raise InputError(f"tokenizer: {eos_token!r} is not in its vocabulary; set corpus.tokenizer.eos_token")
+            raise InputError(f"tokenizer: {shown(eos_token)} is not in its vocabulary; set corpus.tokenizer.eos_token")
         self.entry = TokenizerEntry(
             digest=_digest(backend, eos_token),
             eos_token=eos_token,
@@ -141,7 +141,8 @@ def load(path: str, *, eos_token: str | None = None, encode_with: Backend = "tok
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the Rust library raises nothing more specific
         raise InputError(f"{file}: not a tokenizer that the tokenizers library reads: {error}") from error
-    eos_token = eos_token or _named_eos_token(file.parent) or _known_eos_token(backend, file)
+    named = _named_eos_token(file.parent) if eos_token is None else eos_token
+    eos_token = _known_eos_token(backend, file) if named is None else named
     return CorpusTokenizer(backend, eos_token=eos_token, folder=file.parent, encode_with=encode_with)
 
 
@@ -174,9 +175,16 @@ def _download(name: str) -> Path:
 def _named_eos_token(folder: Path) -> str | None:
     for name in _COMPANIONS[:2]:
         if (folder / name).is_file():
-            token = files.read_json(folder / name).get("eos_token")
+            config = files.read_json(folder / name)
+            if not isinstance(config, dict):
+                raise InputError(
+                    f"{folder / name}: expected a JSON object; save the tokenizer again, or delete the file"
+                )
+            token = config.get("eos_token")
             if token is not None:
-                content: str = token["content"] if isinstance(token, dict) else token
+                content = token.get("content") if isinstance(token, dict) else token
+                if not isinstance(content, str):
+                    raise InputError(f"{folder / name}: eos_token is {shown(token)}; expected the text of the token")
                 return content
     return None
 

@@ -11,7 +11,7 @@ from doremi.report import comparisons, recipe_keys
 from doremi.report.axes import LinearAxis, SignedAxis
 from doremi.report.escaping import visible
 from doremi.report.evidence import SUMMARIES, Judged
-from doremi.report.results import MAIN, Results, load, read_text
+from doremi.report.results import MAIN, Results, load, read_public
 
 MAX_NAMED = 5
 MAX_VALUE_LENGTH = 120  # of a recipe's value
@@ -63,7 +63,8 @@ def load_directories(paths: Sequence[Path]) -> list[Directory]:
         raise InputError("a run directory is named twice; name each one once")
     labels = _labels(paths)
     found = [
-        Directory(label, load(path), read_text(path / "recipe.yaml")) for label, path in zip(labels, paths, strict=True)
+        Directory(label, load(path), read_public(path / "recipe.yaml"))
+        for label, path in zip(labels, paths, strict=True)
     ]
     _check_domains(found)
     return found

@@ -13,7 +13,7 @@ from doremi.report import axes, comparisons, recipe_keys, sentences, tasks, temp
 from doremi.report.escaping import content_security_source, script_json, visible
 from doremi.report.evidence import SUMMARIES
 from doremi.report.markdown import render_markdown
-from doremi.report.results import Results, load, read_text
+from doremi.report.results import Results, load, read_public
 from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
 
 REPORT = "report.html"
@@ -29,8 +29,8 @@ def write_report(run_dir: Path) -> Path:
         MissingFileError: the folder or one of the three files does not exist.
         InputError: one of them is not what it should be.
     """
-    results, recipe = load(run_dir), read_text(run_dir / "recipe.yaml")
-    page = render_page(results, recipe=recipe, weights=read_text(run_dir / "weights.json"))
+    results, recipe = load(run_dir), read_public(run_dir / "recipe.yaml")
+    page = render_page(results, recipe=recipe, weights=read_public(run_dir / "weights.json"))
     path = run_dir / REPORT
     twin = render_markdown(results, recipe=recipe, max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS)
     files.write_text(path.with_suffix(".md"), twin)
@@ -39,7 +39,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render_page(results: Results, *, recipe: str, weights: str) -> str:
-    """The page as text; ``recipe`` and ``weights`` (the two files' text) are shown as they are."""
+    """The page as text; ``recipe`` and ``weights`` (the two files' text) are shown as they are; see `read_public`."""
     return (
         templating.environment()
         .get_template("report.html.j2")

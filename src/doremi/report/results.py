@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from doremi import files
+from doremi import files, redaction
 from doremi.errors import InputError, MissingFileError
 from doremi.report.evidence import (
     ByName,
@@ -176,18 +176,23 @@ def load(run_dir: Path) -> Results:
     path = run_dir / "results.json"
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; `doremi evaluate RECIPE` writes it once the runs are trained")
-    return parse(files.read_json(path), source=str(path))
+    results = parse(files.read_json(path), source=str(path))
+    if command := results.provenance.get("command"):
+        results.provenance["command"] = redaction.published(str(command))
+    return results
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of a run directory.
+def read_public(path: Path) -> str:
+    """The text of a file of a run directory as others may see it: without secrets, paths shortened.
+
+    Older versions wrote both.
 
     Raises:
         MissingFileError: there is none.
         InputError: it is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return redaction.published(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file; the folder is not a finished run directory") from None
     except UnicodeDecodeError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from doremi import files, preflight, weight_specs
+from doremi import files, preflight, redaction, weight_specs
 from doremi.errors import InputError
 from doremi.experiment import RUNS
 from doremi.planned_runs import trains_alike
@@ -27,12 +27,13 @@ def write(recipe: Recipe, out: Path, *, num_nodes: int) -> Path:
 
     Raises:
         InputError: what `preflight.check` refuses, a batch cannot be split over the processes, the directory belongs
-            to another recipe, or there is less than one node.
+            to another recipe, there is less than one node, or the recipe holds a secret.
     """
     if num_nodes < 1:
         raise InputError(f"--slurm {num_nodes}: at least 1 node")
     for run in RUNS:
         arguments.split_batch(recipe.training.for_run(run), world_size=num_nodes * num_processes(recipe.cluster))
+    redaction.refuse_in_jobs(recipe.model_dump(mode="json"))
     preflight.check(recipe)
     directory = RunDirectory(out.absolute())
     directory.claim(recipe)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainingArguments
 
-from doremi import files, launch
+from doremi import files, launch, redaction
 from doremi.errors import InputError
 from doremi.training import distributed, passed_through
 from doremi.training.schedules import LearningRateSchedule
@@ -25,6 +25,15 @@ logger = logging.getLogger(__name__)
 MAX_MICRO_BATCH_SIZE = 64
 
 
+class PublicTrainingArguments(TrainingArguments):
+    """Training arguments whose secrets are known to this process alone: trackers and logs get masks for them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers makes it, which masks ``..._token`` alone."""
+        content: dict[str, Any] = redaction.public(super().to_dict())
+        return content
+
+
 def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name: str) -> TrainingArguments:
     """Arguments for one run.
 
@@ -35,7 +44,7 @@ def training_arguments(config: TrainingConfig, *, folder: Path, seed: int, name:
     """
     check(config)
     check_devices(config)
-    arguments = TrainingArguments(**settings(config, folder=folder, seed=seed, name=name))
+    arguments = PublicTrainingArguments(**settings(config, folder=folder, seed=seed, name=name))
     distributed.check_all_are_here()
     return arguments
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from doremi import interruption
 from doremi.training import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,6 +30,7 @@ class Interruption(TrainerCallback):
     def __init__(self) -> None:
         self._received: signal.Signals | None = None  # by this process
         self._is_agreed = False
+        self._is_stopped = False  # at once
         self._stopped_after: int | None = None
 
     @contextmanager
@@ -39,7 +41,7 @@ class Interruption(TrainerCallback):
             KeyboardInterrupt: on leaving the block, where a signal came; at once on a second Ctrl-C. A second SIGTERM
                 changes nothing: under Slurm, both the job step and torchrun send one.
         """
-        self._received, self._is_agreed, self._stopped_after = None, False, None
+        self._received, self._is_agreed, self._is_stopped, self._stopped_after = None, False, False, None
         with _handled_by(self._receive):
             yield
         if self._received is not None or self._is_agreed:
@@ -61,7 +63,9 @@ class Interruption(TrainerCallback):
             self._stopped_after = state.global_step
 
     def _receive(self, number: int, frame: object) -> None:
-        if number == signal.SIGINT and self._received is not None:
+        interruption.note()
+        if number == signal.SIGINT and self._received is not None and not self._is_stopped:
+            self._is_stopped = True  # a third one would break into the cleaning up
             raise KeyboardInterrupt("interrupted twice, stopped at once")
         if self._received is None and distributed.rank() == 0:
             os.write(2, _NOTICE)  # not through logging: the handler may have interrupted a write to the same stream
