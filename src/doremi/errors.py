@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 
+MAX_MESSAGE_CHARACTERS = 4_000  # a recipe with forty mistakes fits; 2 GB of somebody's data do not
+MAX_VALUE_CHARACTERS = 80
 
-class InputError(ValueError):
+
+class _Bounded(Exception):
+    """An exception whose message is never longer than `MAX_MESSAGE_CHARACTERS`, whatever was put into it."""
+
+    def __str__(self) -> str:
+        return shorten(super().__str__(), MAX_MESSAGE_CHARACTERS)
+
+
+class InputError(_Bounded, ValueError):
     """What the user gave cannot be used: exit code 2, no traceback.
 
-    The message says what was wrong, which value, which rule, and what to do.
+    The message says what was wrong, which value, which rule, and what to do. The middle of one that is too long is
+    left out: what was wrong stands at its beginning, what to do at its end.
     """
 
 
@@ -16,7 +28,7 @@ class MissingFileError(InputError, FileNotFoundError):
     """A file or folder that the user named does not exist: exit code 2."""
 
 
-class RunFailedError(RuntimeError):
+class RunFailedError(_Bounded, RuntimeError):
     """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""
 
 
@@ -33,4 +45,51 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """
     choices = tuple(choices)
     if value not in choices:
-        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+        raise InputError(f"{name} is {shown(value)}; it must be one of {', '.join(map(repr, choices))}")
+
+
+def shown(value: object) -> str:
+    """A value of the user as a message shows it: its repr, at most `MAX_VALUE_CHARACTERS` long.
+
+    Takes the same short time for a value of any size: the repr of the whole is never made.
+    """
+    return shorten(_repr.repr(value), MAX_VALUE_CHARACTERS)
+
+
+def shorten(text: str, max_characters: int) -> str:
+    """The beginning and the end of ``text``, with the number of characters left out between them; short text as it is.
+
+    The result is at most ``max_characters`` long, which must be 40 at least.
+    """
+    if len(text) <= max_characters:
+        return text
+    kept = max_characters - len(_omission(len(text)))
+    head, tail = kept - kept // 3, kept // 3
+    return f"{text[:head]}{_omission(len(text) - head - tail)}{text[len(text) - tail :]}"
+
+
+def _omission(num_characters: int) -> str:
+    return f" ...[{num_characters:,} characters]... "
+
+
+class _ValueRepr(reprlib.Repr):
+    """Looks at the ends of long texts and at the first items of containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 6
+        self.maxother = MAX_VALUE_CHARACTERS
+
+    def repr_str(self, text: str, level: int) -> str:
+        return repr(shorten(text, MAX_VALUE_CHARACTERS - 2))
+
+    def repr_bytes(self, data: bytes, level: int) -> str:
+        return repr(data) if len(data) <= MAX_VALUE_CHARACTERS else f"{data[:40]!r}... ({len(data):,} bytes)"
+
+    def repr_int(self, number: int, level: int) -> str:
+        """Python refuses to write more than 4,300 digits."""
+        return repr(number) if number.bit_length() <= 128 else f"an integer of {number.bit_length():,} bits"
+
+
+_repr = _ValueRepr()

@@ -487,4 +487,4 @@ def test_the_report_needs_no_torch_and_nothing_of_the_training_side():
     modules = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets"} & set(modules)
     ours = {name for name in modules if name.startswith("doremi.") and not name.startswith("doremi.report")}
-    assert ours <= {"doremi.errors", "doremi.files", "doremi.weights"}
+    assert ours <= {"doremi.errors", "doremi.files", "doremi.weights", "doremi.yaml_files"}

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from doremi import files
+from doremi import files, yaml_files
 from doremi.errors import InputError, MissingFileError
 
 # Section 3.1 of the paper: one-shot, exact match. WebQuestions and LAMBADA are scored by whether the answer is what
@@ -85,7 +83,7 @@ def _folder(folder: Path) -> list[TaskSource]:
     return sources
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml_files.LimitedLoader):
     """Reads lm-eval's files without importing the functions that they name."""
 
 
@@ -93,10 +91,7 @@ _Loader.add_constructor("!function", lambda loader, node: None)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    config = yaml_files.read(path, loader=_Loader)
     if not isinstance(config, dict):
         raise InputError(f"{path}: expected a task in lm-eval's format, `task: <name>` and its other keys")
     return config

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
+from doremi import yaml_files
+from doremi.errors import InputError
 
 
 def flatten(recipe: str) -> dict[str, str]:
@@ -25,8 +26,8 @@ def number(recipe: str, section: str, key: str) -> float | None:
 
 def _read(recipe: str) -> Any:
     try:
-        return yaml.safe_load(recipe)
-    except yaml.YAMLError:
+        return yaml_files.load(recipe, source="recipe.yaml")
+    except InputError:
         return None
 
 
