@@ -20,6 +20,9 @@ from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
 
+pytestmark = pytest.mark.usefixtures("file_by_file")
+
+
 @pytest.fixture
 def config(write_jsonl, tmp_path, tokenizer_folder) -> CorpusConfig:
     """Five training files of two domains, one of held-out documents, and a reader that runs ``script.py``."""

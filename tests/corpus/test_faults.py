@@ -20,11 +20,14 @@ from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
+pytestmark = pytest.mark.usefixtures("file_by_file")
+
 PRELUDE = """
 import os, resource, signal, sys
-from doremi.corpus import prepare
+from doremi.corpus import prepare, work
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
+work.UNIT_BYTES = 0
 config = CorpusConfig.model_validate_json(sys.argv[1])
 """
 KILLED_AT_STEP = """
