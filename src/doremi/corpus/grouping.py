@@ -42,8 +42,8 @@ def units(inputs: Sequence[InputFile], *, unit_bytes: int) -> list[Unit]:
     """The units of a preparation: a function of the files' order and sizes, and of nothing else.
 
     A unit is full at ``unit_bytes``, so n bytes of one entry of the recipe are at most n / unit_bytes + 1 units. It
-    ends where another entry of the recipe or the held-out part begins. Files of unknown size, such as those of hub datasets,
-    are units of their own.
+    ends where another entry of the recipe or the held-out part begins. Files of unknown size, such as those of hub
+    datasets, are units of their own.
     """
     done: list[Unit] = []
     files: list[InputFile] = []

@@ -107,7 +107,7 @@ def _not_within_dataset(path: Path) -> Path:
 def _below(
     path: Path, *, is_named: bool, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[Kind, Path]]:
-    """Input files below ``path``, depth first, in sorted order. ``above``: device and inode of the folders around it."""
+    """Input files below ``path``, depth first, in sorted order. ``above``: device and inode of folders around it."""
     if path.is_dir():
         if _is_saved_dataset(path):
             yield Kind.DATASET, path

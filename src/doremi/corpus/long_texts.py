@@ -40,7 +40,8 @@ class Divider:
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
-        self._has_words = backend.pre_tokenizer is not None
+        # Words of a fixed length end where the beginning of the whole text decides, which no context shows.
+        self._has_words = backend.pre_tokenizer is not None and "FixedLength" not in str(backend.pre_tokenizer)
 
     def pieces(self, text: str) -> Iterator[str]:
         """``text`` in pieces of about `PIECE_CHARACTERS`, longer where it cannot be cut.

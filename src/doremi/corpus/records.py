@@ -76,7 +76,8 @@ def _whole_files(file: InputFile) -> Iterator[Record]:
     position = 0
     for number, path in enumerate(file.paths, start=1):
         with opened(path) as raw:
-            data = _read_whole(_decompressed(raw, path))
+            stream = _decompressed(raw, path)  # which closes the file when it is collected
+            data = _read_whole(stream)
             position += raw.tell()
         yield Record(number, data, position)
 
