@@ -150,8 +150,8 @@ class TestStores:
         def in_tasks(job, tokenizer, lock):
             lock.share()
             monkeypatch.setattr(work, "UNIT_BYTES", 10**9)  # another machine's: the plan decides
-            for rank in (2, 0, 1):
-                EncodeShare(config, job.folder)(None, rank, 3)
+            for rank in (1, 0):
+                EncodeShare(config, job.folder)(None, rank, 2)
 
         assert content(prepare(config, tmp_path / "tasks", encode_all=in_tasks).path) == alone
 
