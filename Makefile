@@ -11,7 +11,7 @@ BENCH_INSTALLED := $(BENCH_VENV)/installed
 # One torch thread a process: two busy processes with two threads each run three times slower than with one.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow bench bench-prepare bench-train bench-gpu stacks build docs model-types lint format clean help
+.PHONY: demo test test-slow bench bench-prepare bench-small-files bench-train bench-gpu stacks build docs model-types lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench: $(INSTALLED) $(BENCH_INSTALLED)  ## the loader against its peers, about 6
 
 bench-prepare: $(INSTALLED) $(BENCH_INSTALLED)  ## preparing a corpus against other ways to do it, about 15 minutes
 	$(BIN)/python -m benchmarks.prepare $(if $(CORPUS),--corpus $(CORPUS)) $(if $(JSON),--json $(JSON))
+
+bench-small-files: $(INSTALLED) $(BENCH_INSTALLED)  ## preparing 20,000 small files against other ways to do it, about 2 minutes
+	$(BIN)/python -m benchmarks.small_files $(if $(JSON),--json $(JSON))
 
 bench-train: $(INSTALLED)  ## proxy, plain and bare training steps on the CPU, about 6 minutes
 	$(BIN)/python -m benchmarks.train $(if $(JSON),--json $(JSON))

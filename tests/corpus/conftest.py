@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import zstandard
 
 from doremi import files
-from doremi.corpus import TokenStore, manifest, tokenizers
+from doremi.corpus import TokenStore, manifest, tokenizers, work
 from doremi.corpus.shards import ShardWriter
 from doremi.recipe import CorpusConfig
 
@@ -55,6 +56,12 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every input file a unit of its own, however small. Tasks in other processes follow the plan."""
+    monkeypatch.setattr(work, "UNIT_BYTES", 0)
+
+
+@pytest.fixture
 def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     """Writes records as JSON lines below the test's folder; compressed as the name says."""
 
@@ -86,7 +93,7 @@ def add_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cor
     """
     (tmp_path / "faulty_reader.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
     def add(config: CorpusConfig) -> CorpusConfig:
         content = config.model_dump()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType
 
@@ -27,7 +28,7 @@ def backend(tokenizer_folder):
 def pretend(backend, monkeypatch):
     """Puts a stand-in for fastokens in place: the reference in its clothes, with ids changed where ``differs``."""
 
-    def install(differs=lambda text: False, load_error: str | None = None) -> list[str]:
+    def install(differs=lambda text: False, load_error: str | None = None, fails=lambda text: False) -> list[str]:
         seen: list[str] = []
 
         class Tokenizer:
@@ -40,6 +41,8 @@ def pretend(backend, monkeypatch):
             def encode_batch_flat(self, texts, *, add_special_tokens, split_special_tokens):
                 assert (add_special_tokens, split_special_tokens) == (False, True)
                 seen.extend(texts)
+                if any(map(fails, texts)):
+                    raise ValueError("model error: byte 0x00 has no token in vocabulary")
                 flat, lengths = ReferenceEncoder(backend)(texts)
                 flat = flat + np.repeat([differs(text) for text in texts], lengths)
                 return flat.astype("<u4").tobytes(), np.cumsum([0, *lengths]).astype("<u8").tobytes()
@@ -100,6 +103,39 @@ def test_falls_back_where_the_first_documents_differ(backend, pretend, caplog):
     assert as_lists(encode(["the dog"])) == as_lists(ReferenceEncoder(backend)(["the dog"]))
     with pytest.raises(InputError, match="gives other token ids for 'the dog sat'"):
         open_encoder(backend, "fastokens")(TEXTS)
+
+
+@pytest.mark.parametrize("what", ["\x00", "the dog", "after the check"])  # of the fuzz set, the first documents, later
+def test_falls_back_where_it_cannot_encode(backend, pretend, caplog, monkeypatch, what):
+    monkeypatch.setattr(backends, "CHECKED_BYTES", 60)
+    pretend(fails=lambda text: what in text)
+    batches = (TEXTS, ["x" * 60], ["before", "after the check"], ["more"])
+    encode = open_encoder(backend, "auto")
+    for texts in batches:
+        assert as_lists(encode(texts)) == as_lists(ReferenceEncoder(backend)(texts))
+    assert caplog.text.count("fastokens cannot encode this text (model error: byte 0x00 has no token in voc") == 1
+
+    def encode_all():
+        encode = open_encoder(backend, "fastokens")
+        for texts in batches:
+            encode(texts)
+
+    with pytest.raises(InputError, match=r"cannot encode this text \(model error.*\); use auto or tokenizers"):
+        encode_all()
+
+
+def test_a_real_tokenizer_that_lacks_bytes(backend):
+    """As SmolLM2's does; tokenizers leaves them out."""
+    pytest.importorskip("fastokens")
+    content = json.loads(backend.to_str())
+    vocabulary = content["model"]["vocab"]
+    kept = [token for token in sorted(vocabulary, key=vocabulary.get) if token not in ("\u0100", "\u00ff")]
+    content["model"]["vocab"] = {token: number for number, token in enumerate(kept)}
+    lacking = hf_tokenizers.Tokenizer.from_str(json.dumps(content))
+    lacking.encode_special_tokens = True
+    assert as_lists(open_encoder(lacking, "auto")(["a\x00b"])) == as_lists(ReferenceEncoder(lacking)(["ab"]))
+    with pytest.raises(InputError, match="byte 0x00 has no token"):
+        open_encoder(lacking, "fastokens")
 
 
 def test_only_the_first_documents_are_encoded_twice(backend, pretend, monkeypatch):

@@ -19,6 +19,8 @@ from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
+pytestmark = pytest.mark.usefixtures("file_by_file")
+
 
 @pytest.fixture
 def config(write_jsonl, tmp_path, tokenizer_folder) -> CorpusConfig:
@@ -232,7 +234,8 @@ class TestEngines:
             f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\ntime.sleep(100)"
         )
         script = (
-            "import sys\nfrom doremi.corpus import prepare\nfrom doremi.corpus.cluster import LocalTasks\n"
+            "import sys\nfrom doremi.corpus import prepare, work\nfrom doremi.corpus.cluster import LocalTasks\n"
+            "work.UNIT_BYTES = 0\n"
             "from doremi.recipe import CorpusConfig\n"
             "prepare(CorpusConfig.model_validate_json(sys.argv[1]), sys.argv[2], encode_all=LocalTasks(2))\n"
         )

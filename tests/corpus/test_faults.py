@@ -20,11 +20,14 @@ from doremi.errors import InputError, RunFailedError
 from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
+pytestmark = pytest.mark.usefixtures("file_by_file")
+
 PRELUDE = """
 import os, resource, signal, sys
-from doremi.corpus import prepare
+from doremi.corpus import prepare, work
 from doremi.errors import InputError
 from doremi.recipe import CorpusConfig
+work.UNIT_BYTES = 0
 config = CorpusConfig.model_validate_json(sys.argv[1])
 """
 KILLED_AT_STEP = """
@@ -120,14 +123,14 @@ def test_the_next_run_goes_on_with_the_files_that_are_left(config, tmp_path, mon
     encoded = []
     encode = Encoder.encode
 
-    def recorded(self, ordinal, file, **settings):
-        encoded.append(file)
-        encode(self, ordinal, file, **settings)
+    def recorded(self, ordinal, unit, **settings):
+        encoded.append(unit)
+        encode(self, ordinal, unit, **settings)
 
     monkeypatch.setattr(Encoder, "encode", recorded)
     prepare(config, folder)
     assert num_finished == 2
-    assert [file.paths[0].name for file in encoded] == ["1.jsonl", "2.jsonl"]
+    assert [unit.files[0].paths[0].name for unit in encoded] == ["1.jsonl", "2.jsonl"]
 
 
 @pytest.mark.parametrize(("room", "tokenizer_fits"), [(2_000, False), (8_000, True)])  # then no shard does

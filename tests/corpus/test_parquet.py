@@ -45,6 +45,7 @@ def test_as_few_row_groups_as_fill_a_part(monkeypatch, sizes, expected):
     assert list(_ranges(sizes, [1] * len(sizes))) == expected
 
 
+@pytest.mark.usefixtures("file_by_file")
 class TestDivided:
     """One file, many units."""
 

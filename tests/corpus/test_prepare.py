@@ -149,7 +149,7 @@ class TestContent:
         assert second.tokenizer_digest == first.tokenizer_digest
         assert second.digest != first.digest
 
-    def test_manifest(self, corpus):
+    def test_manifest(self, corpus, file_by_file):
         config, folder = corpus
         prepare(config, folder)
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -347,7 +347,7 @@ class TestRefused:
         with pytest.raises(InputError, match="domains 'Wiki' and 'wiki' differ only in case"):
             prepare(config, tmp_path / "out")
 
-    def test_names_are_compared_before_all_files_are_read(self, write_jsonl, tmp_path, tokenizer_folder):
+    def test_names_are_compared_before_all_files_are_read(self, file_by_file, write_jsonl, tmp_path, tokenizer_folder):
         write_jsonl("in/0.jsonl", records_of("Wiki"))
         write_jsonl("in/1.jsonl", records_of("WIKI"))
         (tmp_path / "in" / "2.jsonl").write_text("never reached")

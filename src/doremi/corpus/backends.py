@@ -105,12 +105,20 @@ class _FastEncoder:
         return f"fastokens {metadata.version('fastokens')}"
 
     def __call__(self, texts: Sequence[str]) -> Ids:
-        data, bounds = self._backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+        try:
+            data, bounds = self._backend.encode_batch_flat(
+                list(texts), add_special_tokens=False, split_special_tokens=True
+            )
+        except Exception as error:  # such as a byte without a token, which tokenizers leaves out
+            raise _UnusableError(f"cannot encode this text ({error})") from error
         return Ids(np.frombuffer(data, "<u4"), np.diff(np.frombuffer(bounds, "<u8").astype(np.int64)))
 
 
 class _CheckedEncoder:
-    """fastokens, whose first documents are compared with the reference before anything is made of them."""
+    """fastokens, whose first documents are compared with the reference before anything is made of them.
+
+    Where it cannot encode a later one, the reference takes over from there: until then the ids were the same.
+    """
 
     def __init__(self, fast: _FastEncoder, reference: ReferenceEncoder, *, is_forced: bool) -> None:
         self._encoder: TextEncoder = fast
@@ -122,21 +130,22 @@ class _CheckedEncoder:
         return self._encoder.name
 
     def __call__(self, texts: Sequence[str]) -> Ids:
-        if self._bytes_left > 0:
-            self._check(texts)
-        return self._encoder(texts)
-
-    def _check(self, texts: Sequence[str]) -> None:
-        sizes = np.cumsum([len(text.encode()) for text in texts])
-        checked = texts[: int(np.searchsorted(sizes, self._bytes_left)) + 1]
-        self._bytes_left -= int(sizes[-1]) if len(sizes) else 0
         try:
-            _compare(self._encoder, self._reference, checked)
+            if self._bytes_left > 0:
+                self._check(texts)
+            return self._encoder(texts)
         except _UnusableError as error:
             if self._is_forced:
                 raise InputError(f"corpus.tokenizer.backend: fastokens {error}; use auto or tokenizers") from error
             logger.warning("fastokens %s: encoding with tokenizers instead", error)
             self._encoder, self._bytes_left = self._reference, 0
+            return self._reference(texts)
+
+    def _check(self, texts: Sequence[str]) -> None:
+        sizes = np.cumsum([len(text.encode()) for text in texts])
+        checked = texts[: int(np.searchsorted(sizes, self._bytes_left)) + 1]
+        self._bytes_left -= int(sizes[-1]) if len(sizes) else 0
+        _compare(self._encoder, self._reference, checked)
 
 
 def _compare(fast: TextEncoder, reference: TextEncoder, texts: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The input files of a preparation in tasks, run by datatrove: on this machine or on a Ray cluster.
 
-Unlike `corpus.num_workers`, which is enough for one machine, this scales to as many machines as there are input files.
+Unlike `corpus.num_workers`, which is enough for one machine, this scales to as many machines as there are units of
+input files.
 Each is an ``encode_all`` for `doremi.corpus.prepare`. `doremi.corpus.slurm` does the same in batch jobs.
 """
 
@@ -124,7 +125,7 @@ def _encoding(job: Job, lock: FolderLock, where: str) -> Iterator[None]:
     """Around the tasks: share the lock with them, show how far they are, and check what they did."""
     job.work.forget_failures()
     lock.share()
-    logger.info("tokenise: %s input files in %s", f"{len(job.left()):,} of {len(job.inputs):,}", where)
+    logger.info("tokenise: %s units of input files in %s", f"{len(job.left()):,} of {len(job.units):,}", where)
     done = threading.Event()
     watcher = threading.Thread(target=_show_progress, args=(job, done), daemon=True)
     watcher.start()
@@ -138,7 +139,7 @@ def _encoding(job: Job, lock: FolderLock, where: str) -> Iterator[None]:
 
 def _show_progress(job: Job, done: threading.Event) -> None:
     num_finished = 0
-    with progress.shown("tokenise", total=len(job.inputs), unit="input files") as advance:
+    with progress.shown("tokenise", total=len(job.units), unit="units") as advance:
         while not done.wait(POLL_SECONDS):
             before, num_finished = num_finished, job.work.num_finished()
             advance(num_finished - before)

@@ -1,4 +1,4 @@
-"""From the markers of all input files to the domains of a store, and the checks that only the whole corpus allows."""
+"""From the markers of all units to the domains of a store, and the checks that only the whole corpus allows."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ Domains = dict[str, dict[Split, list[ShardEntry]]]
 
 
 def collect(markers: Sequence[Mapping[str, Any]]) -> Domains:
-    """The shards of each domain and split in the order of the input files; warns of what was left out, and of domains
+    """The shards of each domain and split in the order of the units; warns of what was left out, and of domains
     without held-out documents: an experiment that uses one of them is refused, one that leaves them out is not.
 
     Raises:
         InputError: no document at all, a domain without training documents, or two domains whose names differ only in
             case.
     """
-    _report_skipped(markers)
+    inputs = [item for marker in markers for item in marker["inputs"]]
+    _report_skipped(inputs)
     domains: Domains = {}
     for marker in markers:
         for shard in marker["shards"]:
             splits = domains.setdefault(shard["domain"], {})
             splits.setdefault(shard["split"], []).append(ShardEntry(**shard["entry"]))
     if not domains:
-        raise InputError(f"corpus: no document in {', '.join(m['name'] for m in markers[:3])}; is it the right input?")
+        raise InputError(
+            f"corpus: no document in {', '.join(item['name'] for item in inputs[:3])}; is it the right input?"
+        )
     check_names(domains)
     for name, splits in sorted(domains.items()):
         _check_both_sides(name, splits)
@@ -76,13 +79,15 @@ def in_words(skipped: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} x {reason}" for reason, count in Counter(skipped).most_common())
 
 
-def _report_skipped(markers: Sequence[Mapping[str, Any]]) -> None:
+def _report_skipped(inputs: Sequence[Mapping[str, Any]]) -> None:
     """A line for each file, but not thousands of them."""
-    lossy = [marker for marker in markers if marker["skipped"]]
-    for marker in lossy[:MAX_FILES_TOLD]:
-        logger.warning("%s: left out %s", marker["name"], in_words(marker["skipped"]))
+    lossy = [item for item in inputs if item["skipped"]]
+    for item in lossy[:MAX_FILES_TOLD]:
+        logger.warning("%s: left out %s", item["name"], in_words(item["skipped"]))
     if len(lossy) > MAX_FILES_TOLD:
-        rest: Counter[str] = sum((Counter(marker["skipped"]) for marker in lossy[MAX_FILES_TOLD:]), Counter())
+        rest: Counter[str] = Counter()
+        for item in lossy[MAX_FILES_TOLD:]:
+            rest.update(item["skipped"])
         num_files = len(lossy) - MAX_FILES_TOLD
         logger.warning(
             "%s more input files: left out %s; manifest.json has the counts of each", f"{num_files:,}", in_words(rest)

@@ -12,12 +12,13 @@ import xxhash
 
 from doremi import files
 from doremi.corpus.inputs import InputFile, Kind
-from doremi.corpus.records import Record, open_records
+from doremi.corpus.records import MAX_RECORD_BYTES, TooLong, open_records
 from doremi.errors import InputError
 
 CHUNK_BYTES = 2 << 20  # of content: enough documents to keep every Rust thread busy; encodings take 40 times the text
 CHUNK_DOCUMENTS = 8192
 EMPTY = "empty document"
+TOO_LONG = "too long"
 
 OnBadRecord = Literal["error", "skip"]
 
@@ -37,6 +38,7 @@ class Document(NamedTuple):
     content: str | np.ndarray  # text, or token ids int64[n]
     hash: int  # XXH3-64 of the text in UTF-8, or of the ids as little-endian int64
     num_bytes: int  # of the text in UTF-8, or of the ids
+    number: int = 0  # of its record, where it is long enough for messages about it
 
 
 class Chunk(NamedTuple):
@@ -59,26 +61,41 @@ def read(file: InputFile, *, on_bad_record: OnBadRecord = "error") -> Iterator[C
     parse = _PARSERS[file.kind]
     documents: list[Document] = []
     skipped: Counter[str] = Counter()
-    num_bytes = 0
-    record = Record(0, None, 0)
-    for record in open_records(file):
+    num_bytes = position = 0
+    for number, value, position in open_records(file):
         try:
-            document = parse(record.value, file)
+            document = parse(_of_usable_length(value), file)
         except BadRecordError as error:
             if on_bad_record == "error":
-                advice = "correct the record, or set corpus.on_bad_record=skip to leave such records out and count them"
-                raise BadRecordError(f"{where(file, record.number)}: {error}; {advice}", reason=error.reason) from None
+                raise refused(file, number, error) from None
             skipped[error.reason] += 1
             continue
+        value = None
         if document.num_bytes == 0:
             skipped[EMPTY] += 1
             continue
-        documents.append(document)
+        documents.append(document if document.num_bytes < CHUNK_BYTES else document._replace(number=number))
         num_bytes += document.num_bytes
         if num_bytes >= CHUNK_BYTES or len(documents) >= CHUNK_DOCUMENTS:
-            yield Chunk(documents, skipped, record.position)
+            chunk = Chunk(documents, skipped, position)
+            del document, documents  # which the encoder holds now, and lets go of
+            yield chunk
+            del chunk
             documents, skipped, num_bytes = [], Counter(), 0
-    yield Chunk(documents, skipped, record.position)
+    yield Chunk(documents, skipped, position)
+
+
+def refused(file: InputFile, number: int, error: BadRecordError) -> BadRecordError:
+    """The error with the place of its record, and what to do about it."""
+    advice = "correct the record, or set corpus.on_bad_record=skip to leave such records out and count them"
+    return BadRecordError(f"{where(file, number)}: {error}; {advice}", reason=error.reason)
+
+
+def _of_usable_length(value: Any) -> Any:
+    if isinstance(value, TooLong):
+        message = f"a {value.what} of more than {MAX_RECORD_BYTES:,} bytes, the most that a record may have"
+        raise BadRecordError(message, reason=TOO_LONG)
+    return value
 
 
 def where(file: InputFile, number: int) -> str:
@@ -154,6 +171,9 @@ def _text(domain: str, text: Any) -> Document:
         raise BadRecordError(
             f"the text has a lone surrogate at character {error.start + 1}: no valid Unicode", reason="invalid UTF-8"
         ) from None
+    if len(data) > MAX_RECORD_BYTES:
+        message = f"a text of {len(data):,} bytes; a record may have at most {MAX_RECORD_BYTES:,}"
+        raise BadRecordError(message, reason=TOO_LONG)
     return Document(domain, text, xxhash.xxh3_64_intdigest(data), len(data))
 
 

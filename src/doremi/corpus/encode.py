@@ -1,20 +1,23 @@
-"""The unit of work: one input file read once, its documents routed, tokenised and written. Knows of no other file."""
+"""A unit of work: its input files read once, their documents routed, tokenised and written. Knows of no other unit."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from doremi.corpus import indexed
 from doremi.corpus.backends import Ids
-from doremi.corpus.documents import Chunk, Document, OnBadRecord, read
+from doremi.corpus.batches import Batch, read_unit
+from doremi.corpus.documents import TOO_LONG, BadRecordError, Document, OnBadRecord, refused
+from doremi.corpus.grouping import Unit
 from doremi.corpus.inputs import InputFile, Kind
+from doremi.corpus.long_texts import IndivisibleTextError
 from doremi.corpus.manifest import Split
 from doremi.corpus.shards import ShardWriter, WrittenShard
 from doremi.corpus.split import HeldOutRule
@@ -28,46 +31,73 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of one input file."""
+    """What became of one unit."""
 
     shards: list[WrittenShard]
-    skipped: Counter[str]  # records by reason
+    skipped: list[Counter[str]]  # records by reason, of each file
 
 
-def encode_file(
-    file: InputFile,
+class _Placed(NamedTuple):
+    document: Document
+    split: Split
+    file: InputFile
+
+
+def encode_unit(
+    unit: Unit,
     store: Path,
     *,
     ordinal: int,
     tokenizer: CorpusTokenizer,
     rule: HeldOutRule,
     on_bad_record: OnBadRecord,
-    advance: Callable[[Chunk], None] = lambda _: None,
+    advance: Callable[[Batch], None] = lambda _: None,
 ) -> Encoded:
-    """Write the shards of input file number ``ordinal``. Idempotent: the same file gives the same bytes, in place.
+    """Write the shards of unit number ``ordinal``. Idempotent: the same files give the same bytes, in place.
 
-    Memory, however large the file is: a chunk of about 2 MB of text twice over (one is read while the other is encoded)
-    with its encodings, the tokens pending in `ShardWriter` with 4 bytes a document, and the largest document. With the
-    libraries and GPT-2's tokenizer a process stays below 500 MB; a test prepares 2 GB so.
+    Memory, however large the files are: a batch of about 2 MB of text twice over (one is read while the other is
+    encoded) with its encodings, the tokens pending in `ShardWriter` with 4 bytes a document, and up to ten times the
+    longest document, which has `MAX_RECORD_BYTES` at most. With the libraries and GPT-2's tokenizer a process stays
+    below 500 MB where documents are below 10 MB; tests prepare 2 GB so, and single documents of 48 MB.
     """
-    skipped: Counter[str] = Counter()
+    skipped: list[Counter[str]] = [Counter() for _ in unit.files]
     with ShardWriter(store, ordinal=ordinal, dtype=indexed.dtype_for(tokenizer.entry.vocab_size)) as writer:
-        for chunk in read_ahead(read(file, on_bad_record=on_bad_record)):
-            placed = [(document, rule.side(document, file.split)) for document in chunk.documents]
-            kept = [(document, side) for document, side in placed if side is not None]
-            skipped += chunk.skipped
-            skipped[HELD_OUT_ELSEWHERE] += len(placed) - len(kept)
-            _write(kept, file, tokenizer, writer)
-            advance(chunk)
-        return Encoded(writer.finish(), +skipped)
+        for batch in read_ahead(read_unit(unit, on_bad_record=on_bad_record)):
+            kept: list[_Placed] = []
+            for number, file, chunk in batch.chunks:
+                kept_here = _place(chunk.documents, file, rule)
+                skipped[number] += chunk.skipped
+                skipped[number][HELD_OUT_ELSEWHERE] += len(chunk.documents) - len(kept_here)
+                usable = [placed for placed in kept_here if _is_usable(placed, tokenizer, on_bad_record)]
+                skipped[number][TOO_LONG] += len(kept_here) - len(usable)
+                kept += usable
+            _write(kept, tokenizer, writer)
+            advance(batch)
+        return Encoded(writer.finish(), [+counts for counts in skipped])
 
 
-def _write(
-    kept: list[tuple[Document, Split]], file: InputFile, tokenizer: CorpusTokenizer, writer: ShardWriter
-) -> None:
-    texts = [document.content for document, _ in kept if isinstance(document.content, str)]
+def _place(documents: Sequence[Document], file: InputFile, rule: HeldOutRule) -> list[_Placed]:
+    sides = ((document, rule.side(document, file.split)) for document in documents)
+    return [_Placed(document, side, file) for document, side in sides if side is not None]
+
+
+def _is_usable(placed: _Placed, tokenizer: CorpusTokenizer, on_bad_record: OnBadRecord) -> bool:
+    """Whether the tokenizer can encode it at all; otherwise it is a bad record as any other."""
+    if not isinstance(placed.document.content, str):
+        return True
+    try:
+        tokenizer.check_length(placed.document.content)
+    except IndivisibleTextError as error:
+        if on_bad_record == "error":
+            raise refused(placed.file, placed.document.number, BadRecordError(str(error), reason=TOO_LONG)) from None
+        return False
+    return True
+
+
+def _write(kept: Sequence[_Placed], tokenizer: CorpusTokenizer, writer: ShardWriter) -> None:
+    texts = [document.content for document, _, _ in kept if isinstance(document.content, str)]
     encoded = _with_eos(tokenizer.encode(texts), tokenizer.entry.eos_token_id, writer.dtype)
-    for document, side in kept:
+    for document, side, file in kept:
         if isinstance(document.content, str):
             writer.append(document.domain, side, next(encoded), num_bytes=document.num_bytes)
         else:

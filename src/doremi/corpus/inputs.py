@@ -1,4 +1,4 @@
-"""From the recipe's inputs to input files, the units of work: which files, which domain, which side of the split."""
+"""From the recipe's inputs to input files: which files, which domain, which side of the split."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class InputFile:
-    """One unit of work: read once, and finished when its own marker is written.
+    """What is read from beginning to end, once; `doremi.corpus.grouping` makes units of work of them.
 
     A file, all text files of a domain, consecutive row groups of a large parquet file, or one file of a hub dataset. A
-    recipe always gives the same units for the same files: shards, and so digests, follow them.
+    recipe always gives the same ones for the same files: shards, and so digests, follow them.
     """
 
     kind: Kind
@@ -203,14 +203,16 @@ def _input_file(
 
 
 def _grouped(found: Sequence[InputFile]) -> list[InputFile]:
-    """Text files of one domain as one unit of work; folders' own train split, where there is a held-out one."""
+    """Text files of one domain as one input file; folders' own train split, where there is a held-out one."""
     has_held_out = any(file.split == "held_out" for file in found)
-    units: dict[tuple[Any, ...], InputFile] = {}
+    first: dict[tuple[Any, ...], InputFile] = {}
+    paths: dict[tuple[Any, ...], list[Source]] = {}
     for file in found:
         placed = replace(file, split=file.split or "train") if has_held_out else file
         key = (file.domain, placed.split) if file.kind is Kind.TEXT else (file.paths,)
-        units[key] = replace(placed, paths=(*units[key].paths, *file.paths)) if key in units else placed
-    return list(units.values())
+        paths.setdefault(key, []).extend(file.paths)
+        first.setdefault(key, placed)
+    return [replace(file, paths=tuple(paths[key])) for key, file in first.items()]
 
 
 def _divided(file: InputFile) -> list[InputFile]:

@@ -1,18 +1,20 @@
-"""One preparation as three steps: plan it once, encode its input files anywhere in any order, put them together."""
+"""One preparation as three steps: plan it once, encode its units anywhere in any order, put them together."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from doremi import __version__, files, redaction
 from doremi.corpus import indexed, manifest
 from doremi.corpus import tokenizers as corpus_tokenizers
+from doremi.corpus.batches import read_unit
 from doremi.corpus.contents import collect
-from doremi.corpus.documents import read
+from doremi.corpus.grouping import Unit, units
 from doremi.corpus.inputs import InputFile, input_files
 from doremi.corpus.progress import Progress
 from doremi.corpus.split import HeldOutRule, TextSample
@@ -64,9 +66,14 @@ class Job:
             encode_with=self.config.tokenizer.backend,
         )
 
-    def left(self) -> dict[int, InputFile]:
-        """The input files that are not finished, by ordinal."""
-        return {ordinal: file for ordinal, file in enumerate(self.inputs) if not self.work.is_finished(ordinal)}
+    @cached_property
+    def units(self) -> list[Unit]:
+        """The units of its input files, of the size that it was begun with; to be asked for once it was begun."""
+        return units(self.inputs, unit_bytes=self.work.unit_bytes())
+
+    def left(self) -> dict[int, Unit]:
+        """The units that are not finished, by ordinal."""
+        return {ordinal: unit for ordinal, unit in enumerate(self.units) if not self.work.is_finished(ordinal)}
 
 
 def config_digest(config: CorpusConfig) -> str:
@@ -113,7 +120,7 @@ def _check_domains(job: Job, names: Iterable[str | None]) -> None:
 
 
 def finish(job: Job, tokenizer: CorpusTokenizer) -> None:
-    """Write the manifest of a job whose input files are all encoded, and remove what was only for the work.
+    """Write the manifest of a job whose units are all encoded, and remove what was only for the work.
 
     Raises:
         InputError: what only the whole corpus shows, such as a domain without held-out text.
@@ -124,10 +131,10 @@ def finish(job: Job, tokenizer: CorpusTokenizer) -> None:
 
 def _hash_held_out(job: Job) -> None:
     """Read the files that are held out as a whole, so that no training document equals one of theirs."""
-    for ordinal, file in enumerate(job.inputs):
-        if file.split == "held_out" and not job.work.has_hashes(ordinal):
-            chunks = read(file, on_bad_record=job.config.on_bad_record)
-            job.work.write_hashes(ordinal, [document.hash for chunk in chunks for document in chunk.documents])
+    for ordinal, unit in enumerate(job.units):
+        if unit.is_held_out and not job.work.has_hashes(ordinal):
+            batches = read_unit(unit, on_bad_record=job.config.on_bad_record)
+            job.work.write_hashes(ordinal, [document.hash for batch in batches for document, _ in batch.documents()])
 
 
 def _tokenizer(job: Job) -> CorpusTokenizer:
@@ -149,17 +156,17 @@ def _tokenizer(job: Job) -> CorpusTokenizer:
 def _training_texts(job: Job) -> list[str]:
     rule = HeldOutRule(job.encoder_settings.held_out_fraction, job.work.held_out_hashes())
     sample = TextSample(job.config.tokenizer.train_megabytes * 1e6)
-    inputs = [file for file in job.inputs if file.split != "held_out"]
+    training = [unit for unit in job.units if not unit.is_held_out]
     names: set[str | None] = set()
-    with Progress("sample text for the tokenizer", inputs) as progress:
-        for file in inputs:
-            for chunk in read(file, on_bad_record=job.config.on_bad_record):
-                for document in chunk.documents:
+    with Progress("sample text for the tokenizer", training) as progress:
+        for unit in training:
+            for batch in read_unit(unit, on_bad_record=job.config.on_bad_record):
+                for document, file in batch.documents():
                     names.add(document.domain)
                     if rule.side(document, file.split) == "train":
                         sample.add(document)
-                progress.advance(chunk)
-            progress.finish(file)
+                progress.advance(batch)
+            progress.finish(unit)
     _check_domains(job, names)
     texts = sample.texts()
     if not texts:
@@ -171,7 +178,7 @@ def _training_texts(job: Job) -> list[str]:
 
 
 def _manifest(job: Job, tokenizer: CorpusTokenizer) -> dict[str, Any]:
-    markers = [job.work.marker(ordinal) for ordinal in range(len(job.inputs))]
+    markers = [job.work.marker(ordinal) for ordinal in range(len(job.units))]
     settings = {
         "config_digest": job.digest,
         "packing": job.config.packing,
@@ -179,8 +186,7 @@ def _manifest(job: Job, tokenizer: CorpusTokenizer) -> dict[str, Any]:
         "encoded_by": sorted({marker["encoded_by"] for marker in markers}),
     }
     inputs = [
-        {"name": file.short_name, "skipped": marker["skipped"]}
-        for file, marker in zip(job.inputs, markers, strict=True)
+        {"name": item["short_name"], "skipped": item["skipped"]} for marker in markers for item in marker["inputs"]
     ]
     return manifest.build(
         tokenizer=tokenizer.entry,

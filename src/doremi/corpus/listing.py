@@ -75,7 +75,7 @@ def check_inputs(config: CorpusConfig) -> None:
 def _local(pattern: str) -> Iterator[Leaf]:
     top, matches = _matches(pattern)
     for match in matches:
-        for kind, path in _below(match, is_named=match.is_file()):
+        for kind, path in _below(match, is_named=not match.is_dir()):
             folder = path if kind is Kind.DATASET else path.parent
             yield Leaf(kind, path, folder.relative_to(top).parts)
 
@@ -104,17 +104,34 @@ def _not_within_dataset(path: Path) -> Path:
     return path.parent if _is_saved_dataset(path.parent) else path
 
 
-def _below(path: Path, *, is_named: bool) -> Iterator[tuple[Kind, Path]]:
-    """Input files below ``path``, depth first, in sorted order."""
+def _below(
+    path: Path, *, is_named: bool, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[Kind, Path]]:
+    """Input files below ``path``, depth first, in sorted order. ``above``: device and inode of folders around it."""
     if path.is_dir():
         if _is_saved_dataset(path):
             yield Kind.DATASET, path
             return
+        stat = path.stat()
+        if (identity := (stat.st_dev, stat.st_ino)) in above:
+            raise InputError(f"{path}: a link to a folder that it lies in: it would be read for ever; remove the link")
         for child in sorted(path.iterdir()):
             if not child.name.startswith("."):
-                yield from _below(child, is_named=False)
+                yield from _below(child, is_named=False, above=above | {identity})
     elif (kind := _kind(path.name, path, is_named=is_named)) is not None:
+        _check_regular(path)
         yield kind, path
+
+
+def _check_regular(path: Path) -> None:
+    """Reading a named pipe, a socket or a device would wait for ever, or never end.
+
+    Raises:
+        InputError: it is one of them, or a link that leads nowhere.
+    """
+    if not path.is_file():
+        problem = "a link that leads nowhere" if path.is_symlink() else "no regular file (a pipe, socket or device)"
+        raise InputError(f"{path}: {problem}, so it cannot be read as a corpus input; remove it, or copy its content")
 
 
 def _remote(url: str) -> Iterator[Leaf]:

@@ -24,7 +24,7 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One ``.bin`` and ``.idx`` pair: the documents of one domain and split in one input file."""
+    """One ``.bin`` and ``.idx`` pair: the documents of one domain and split in one unit of input files."""
 
     file: str  # relative to the store, without suffix
     documents: int

@@ -1,4 +1,4 @@
-"""From a recipe's corpus section to a finished `TokenStore`: idempotent, resumable, one input file after the other."""
+"""From a recipe's corpus section to a finished `TokenStore`: idempotent, resumable, one unit after the other."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from doremi import files
 from doremi.corpus import in_place
 from doremi.corpus import tokenizers as corpus_tokenizers
 from doremi.corpus.contents import check_names
+from doremi.corpus.grouping import Unit
 from doremi.corpus.in_memory import as_datasets
 from doremi.corpus.inputs import InputFile, Kind
 from doremi.corpus.job import CheckDomains, Job, begin, config_digest, finish, finished
@@ -24,31 +25,31 @@ from doremi.recipe import CorpusConfig, InputConfig
 if TYPE_CHECKING:
     from datasets import Dataset
 
-EncodeAll = Callable[[Job, CorpusTokenizer, FolderLock], None]  # returns when no input file of the job is left
+EncodeAll = Callable[[Job, CorpusTokenizer, FolderLock], None]  # returns when no unit of the job is left
 
 
 def encode_here(job: Job, tokenizer: CorpusTokenizer, lock: FolderLock) -> None:
-    """Encode the input files that are left, in this process or in ``num_workers`` of them."""
+    """Encode the units that are left, in this process or in ``num_workers`` of them."""
     left = job.left()
-    with Progress("tokenise", job.inputs) as progress:
-        for ordinal, file in enumerate(job.inputs):
+    with Progress("tokenise", job.units) as progress:
+        for ordinal, unit in enumerate(job.units):
             if ordinal not in left:
-                progress.finish(file)
+                progress.finish(unit)
         names: set[str] = set()
         for ordinal in _encoded(job, left, progress, tokenizer):
-            progress.finish(job.inputs[ordinal])
+            progress.finish(job.units[ordinal])
             names.update(job.work.domains(ordinal))
             check_names(names)  # now, not after the last of a thousand files
 
 
-def _encoded(job: Job, left: dict[int, InputFile], progress: Progress, tokenizer: CorpusTokenizer) -> Iterator[int]:
+def _encoded(job: Job, left: dict[int, Unit], progress: Progress, tokenizer: CorpusTokenizer) -> Iterator[int]:
     num_workers = min(job.config.num_workers, len(left))
     if num_workers > 1:
         yield from encode_in_processes(left, job.encoder_settings, num_workers=num_workers)
     elif left:
         encoder = Encoder(job.encoder_settings, tokenizer)
-        for ordinal, file in left.items():
-            encoder.encode(ordinal, file, advance=progress.advance)
+        for ordinal, unit in left.items():
+            encoder.encode(ordinal, unit, advance=progress.advance)
             yield ordinal
 
 
@@ -61,9 +62,9 @@ def prepare(
 ) -> TokenStore:
     """Tokenise a corpus into ``folder``, or open it if that was done before.
 
-    An interrupted preparation goes on with the input files that are not finished, and ends with the same bytes as an
+    An interrupted preparation goes on with the units that are not finished, and ends with the same bytes as an
     undisturbed one. The result does not depend on where the inputs lie, on the time, on the number of threads
-    or on ``encode_all``, which encodes the input files: `encode_here`, or what `doremi.corpus.cluster` has.
+    or on ``encode_all``, which encodes the units: `encode_here`, or what `doremi.corpus.cluster` has.
 
     ``check_domains`` is called with the names of the domains, to raise what it has against them, as early as they are
     known: at once where inputs or folders name them, else once all records were read to train a tokenizer. Where that

@@ -1,4 +1,4 @@
-"""Progress of one pass over the input files: a bar on a terminal, elsewhere a line a file and every half minute."""
+"""Progress of one pass over the input files: a bar on a terminal, elsewhere a line a unit and every half minute."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from doremi.corpus.documents import Chunk
-from doremi.corpus.inputs import InputFile
+from doremi.corpus.batches import Batch
+from doremi.corpus.grouping import Unit
 from doremi.progress import SECONDS_BETWEEN_LINES
 
 logger = logging.getLogger(__name__)
@@ -19,17 +19,17 @@ logger = logging.getLogger(__name__)
 class Progress:
     """Counts what is read; the bar measures bytes on disk (ETA), its postfix documents and MB/s of text."""
 
-    def __init__(self, verb: str, files: Sequence[InputFile]) -> None:
+    def __init__(self, verb: str, units: Sequence[Unit]) -> None:
         self._verb = verb
         self._bar = tqdm(
-            total=sum(file.num_bytes() for file in files) or None,
+            total=sum(unit.num_bytes for unit in units) or None,
             desc=verb,
             unit="B",
             unit_scale=True,
             disable=not sys.stderr.isatty(),
             leave=False,
         )
-        self._num_files, self._num_finished = len(files), 0
+        self._num_files, self._num_finished = sum(len(unit.files) for unit in units), 0
         self._started = self._last_line = time.monotonic()
         self._num_documents = self._num_text_bytes = self._position = 0
 
@@ -39,23 +39,23 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def advance(self, chunk: Chunk) -> None:
-        """Another chunk of the file in hand has been dealt with."""
-        self._num_documents += len(chunk.documents)
-        self._num_text_bytes += sum(document.num_bytes for document in chunk.documents)
+    def advance(self, batch: Batch) -> None:
+        """Another batch of the unit in hand has been dealt with."""
+        self._num_documents += batch.num_documents
+        self._num_text_bytes += batch.num_bytes
         seconds = max(time.monotonic() - self._started, 1e-9)
         self._bar.set_postfix_str(f"{self._num_documents:,} documents, {self._num_text_bytes / 1e6 / seconds:.1f} MB/s")
-        self._bar.update(chunk.position - self._position)
-        self._position = chunk.position
+        self._bar.update(batch.position - self._position)
+        self._position = batch.position
         self._write_if_due()
 
-    def finish(self, file: InputFile) -> None:
-        """The file in hand is done, or was before."""
-        self._bar.update(file.num_bytes() - self._position)
+    def finish(self, unit: Unit) -> None:
+        """The unit in hand is done, or was before."""
+        self._bar.update(unit.num_bytes - self._position)
         self._position = 0
-        self._num_finished += 1
+        self._num_finished += len(unit.files)
         if self._bar.disable:
-            logger.info("%s: %s (%s)", self._verb, file.name, self._so_far())
+            logger.info("%s: %s (%s)", self._verb, unit.name, self._so_far())
 
     def _write_if_due(self) -> None:
         """A line in the middle of a file that takes long."""

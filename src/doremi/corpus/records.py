@@ -18,7 +18,9 @@ from doremi.corpus.sources import Source, damage_reported, num_bytes, opened
 from doremi.errors import InputError, shorten
 
 BLOCK_BYTES = 1 << 20
+MAX_RECORD_BYTES = 64 << 20  # of a line, a text file or a text: ten copies of it may be in memory
 ROWS_PER_BATCH = 256
+BATCH_BYTES = 4 << 20  # of rows at a time, unless one alone is larger
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -28,6 +30,12 @@ class Record(NamedTuple):
     number: int  # line, row, file or item, from 1
     value: Any
     position: int  # bytes of the input file, as it is stored, read so far; for progress
+
+
+class TooLong(NamedTuple):
+    """In place of a line or a file of more than `MAX_RECORD_BYTES`, of which no more was kept."""
+
+    what: str
 
 
 def open_records(file: InputFile) -> Iterator[Record]:
@@ -53,8 +61,16 @@ def open_records(file: InputFile) -> Iterator[Record]:
 def _lines(path: Source) -> Iterator[Record]:
     """Lines that are not blank. pyarrow decompresses: it bounds memory and notices a stream that was cut short."""
     with opened(path) as raw:
-        for number, line in enumerate(io.BufferedReader(_decompressed(raw, path), BLOCK_BYTES), start=1):
-            if not line.isspace():
+        stream = io.BufferedReader(_decompressed(raw, path), BLOCK_BYTES)
+        for number in itertools.count(1):
+            line = stream.readline(MAX_RECORD_BYTES + 1)
+            if not line:
+                return
+            if len(line) > MAX_RECORD_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(BLOCK_BYTES)
+                yield Record(number, TooLong("line"), raw.tell())
+            elif not line.isspace():
                 yield Record(number, line, raw.tell())
 
 
@@ -63,9 +79,20 @@ def _whole_files(file: InputFile) -> Iterator[Record]:
     for number, path in enumerate(file.paths, start=1):
         with opened(path) as raw:
             stream = _decompressed(raw, path)  # which closes the file when it is collected
-            data = stream.read()
+            data = _read_whole(stream)
             position += raw.tell()
         yield Record(number, data, position)
+
+
+def _read_whole(stream: Any) -> bytes | TooLong:
+    blocks: list[bytes] = []
+    num_bytes = 0
+    while block := stream.read(BLOCK_BYTES):
+        blocks.append(block)
+        num_bytes += len(block)
+        if num_bytes > MAX_RECORD_BYTES:
+            return TooLong("file")
+    return b"".join(blocks)
 
 
 def _decompressed(raw: Any, path: Source) -> Any:
@@ -85,9 +112,11 @@ def _parquet_rows(file: InputFile) -> Iterator[Record]:
             groups, first_row = range(file.part.first, file.part.stop), file.part.first_row
         else:
             groups, first_row = range(source.num_row_groups), 0
-        num_rows = sum(source.metadata.row_group(group).num_rows for group in groups)
+        metadata = [source.metadata.row_group(group) for group in groups]
+        num_rows = sum(group.num_rows for group in metadata)
         columns = _columns(file, source.schema_arrow.names)
-        batches = source.iter_batches(ROWS_PER_BATCH, row_groups=groups, columns=columns)
+        batch_size = _rows_at_a_time(sum(group.total_byte_size for group in metadata), num_rows)
+        batches = source.iter_batches(batch_size, row_groups=groups, columns=columns)
         yield from _rows(batches, num_rows, file, first_row=first_row)
 
 
@@ -100,8 +129,14 @@ def _dataset_rows(file: InputFile) -> Iterator[Record]:
         with damage_reported(file.paths[0]):
             source = datasets.load_from_disk(str(file.paths[0]))
     columns = _columns(file, source.column_names)
-    batches = source.select_columns(columns or source.column_names).with_format("arrow").iter(ROWS_PER_BATCH)
+    batch_size = _rows_at_a_time(source.data.nbytes, source.data.num_rows)
+    batches = source.select_columns(columns or source.column_names).with_format("arrow").iter(batch_size)
     yield from _rows(batches, len(source), file)
+
+
+def _rows_at_a_time(num_bytes: int, num_rows: int) -> int:
+    """As many as have `BATCH_BYTES` together on average, between 1 and `ROWS_PER_BATCH`."""
+    return min(max(BATCH_BYTES * num_rows // max(num_bytes, 1), 1), ROWS_PER_BATCH)
 
 
 def _hub_rows(file: InputFile) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""Writes the shards of one input file: a ``.bin`` and ``.idx`` for each domain and split that it has documents of."""
+"""Writes the shards of one unit: a ``.bin`` and ``.idx`` for each domain and split that it has documents of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from doremi.corpus import indexed
 from doremi.corpus.manifest import ShardEntry, Split
 
 PARTIAL_FOLDER = "work/partial"  # below the store: what a killed preparation leaves there is never trusted
-MAX_PENDING_BYTES = 32 << 20  # tokens held in memory before they go to disk, over all domains of an input file
+MAX_PENDING_BYTES = 32 << 20  # tokens held in memory before they go to disk, over all domains of a unit
 
 
 class WrittenShard(NamedTuple):
@@ -28,7 +28,7 @@ class WrittenShard(NamedTuple):
 
 
 class ShardWriter:
-    """Appends documents to the shards of input file number ``ordinal``; nothing is visible before `finish`.
+    """Appends documents to the shards of unit number ``ordinal``; nothing is visible before `finish`.
 
     Holds at most `MAX_PENDING_BYTES` of tokens and 4 bytes for each document, and one open file however many domains
     there are. Use as a context manager: leaving it without `finish` removes what was written.

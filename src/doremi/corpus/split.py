@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from doremi import files
 from doremi.corpus.documents import Document
+from doremi.corpus.long_texts import cut_at_spaces
 from doremi.corpus.manifest import Split
 
 _HASH_RANGE = 1 << 64
+MAX_SAMPLED_CHARACTERS = 1 << 20  # of a piece: training a BPE on more takes a hundred bytes for each
 
 
 class HeldOutRule:
@@ -67,18 +70,28 @@ class TextSample:
         self._limit = _HASH_RANGE  # the lowest key that did not fit; beyond it nothing is kept, in any order of reading
 
     def add(self, document: Document) -> None:
-        """Consider one document; token ids are passed over."""
-        key = _mixed(document.hash)
-        if not isinstance(document.content, str) or key >= self._limit or key in self._keys:
+        """Consider one document, a long one piece by piece; token ids are passed over."""
+        if not isinstance(document.content, str):
+            return
+        if len(document.content) <= MAX_SAMPLED_CHARACTERS:
+            self._add(document.content, document.hash, document.num_bytes)
+            return
+        for piece in cut_at_spaces(document.content, MAX_SAMPLED_CHARACTERS):
+            data = piece.encode()
+            self._add(piece, xxhash.xxh3_64_intdigest(data), len(data))
+
+    def _add(self, text: str, content_hash: int, num_bytes: int) -> None:
+        key = _mixed(content_hash)
+        if key >= self._limit or key in self._keys:
             return
         self._keys.add(key)
-        heapq.heappush(self._kept, (-key, document.num_bytes, document.content))
-        self._num_bytes += document.num_bytes
+        heapq.heappush(self._kept, (-key, num_bytes, text))
+        self._num_bytes += num_bytes
         while self._num_bytes > self._max_bytes:
-            negative_key, num_bytes, _ = heapq.heappop(self._kept)
+            negative_key, num_bytes_out, _ = heapq.heappop(self._kept)
             self._limit = -negative_key
             self._keys.discard(self._limit)
-            self._num_bytes -= num_bytes
+            self._num_bytes -= num_bytes_out
 
     def texts(self) -> list[str]:
         """The texts kept, in the order of their keys."""

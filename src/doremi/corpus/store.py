@@ -154,8 +154,9 @@ class TokenStore:
     def documents(self, name: str, *, split: Split = "train") -> Iterator[np.ndarray]:
         """The ids of each document of a domain, stored dtype[n], without its final EOS, in stored order."""
         tokens = self._domain_tokens(name, split)
-        ends = np.cumsum(self.document_lengths(name, split=split))
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        lengths = self.document_lengths(name, split=split)
+        ends = np.cumsum(lengths)
+        for start, end in zip(ends - lengths, ends, strict=True):
             document = tokens.slice(int(start), int(end))
             yield document[:-1] if document[-1] == self.eos_token_id else document
 

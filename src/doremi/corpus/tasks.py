@@ -54,7 +54,7 @@ class _Step:
 
 
 class EncodeShare(_Step):
-    """Encode every N-th input file that has no marker yet.
+    """Encode every N-th unit that has no marker yet.
 
     The work is done in processes of the task's own, so that one that is killed is noticed and reported. What went
     wrong is left in the store's folder for whoever puts the job together; engines would show a traceback, or nothing.
@@ -85,7 +85,7 @@ class EncodeShare(_Step):
 
 
 def _encode(job: Job, rank: int, num_tasks: int) -> None:
-    mine = {ordinal: file for ordinal, file in job.left().items() if ordinal % num_tasks == rank}
+    mine = {ordinal: unit for ordinal, unit in job.left().items() if ordinal % num_tasks == rank}
     if mine:
         for _ in encode_in_processes(mine, job.encoder_settings, num_workers=min(job.config.num_workers, len(mine))):
             pass
@@ -107,7 +107,7 @@ class Finish(_Step):
 
 
 def check_encoded(job: Job) -> None:
-    """See that every input file of a job is encoded.
+    """See that every unit of a job is encoded.
 
     Raises:
         InputError: a task met something that it cannot use; what it says is passed on.
@@ -116,8 +116,9 @@ def check_encoded(job: Job) -> None:
     failures = job.work.failures()
     if failures:
         raise failures[0].as_error(others=len(failures) - 1)
-    if left := list(job.left().values()):
+    if left := [file for unit in job.left().values() for file in unit.files]:
+        num_files = sum(len(unit.files) for unit in job.units)
         raise RunFailedError(
-            f"{job.folder}: {len(left)} of {len(job.inputs)} input files were not encoded, {left[0].name} first: their "
+            f"{job.folder}: {len(left)} of {num_files} input files were not encoded, {left[0].name} first: their "
             "tasks were killed or ran out of time; run this again: what is finished is kept"
         )

@@ -16,6 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from doremi import files
 from doremi.corpus.backends import Backend, Ids, ReferenceEncoder, TextEncoder, open_encoder
+from doremi.corpus.long_texts import MAX_WORD_CHARACTERS, PIECE_CHARACTERS, Divider, encode_in_pieces
 from doremi.corpus.manifest import TokenizerEntry
 from doremi.errors import InputError, MissingFileError, shown
 
@@ -50,6 +51,7 @@ class CorpusTokenizer:
         self._backend = backend
         self._folder = folder
         self._encode_with = encode_with
+        self._divider = Divider(backend)
         eos_token_id = backend.token_to_id(eos_token)
         if eos_token_id is None:
             raise InputError(f"tokenizer: {shown(eos_token)} is not in its vocabulary; set corpus.tokenizer.eos_token")
@@ -71,8 +73,24 @@ class CorpusTokenizer:
         return open_encoder(self._backend, self._encode_with)
 
     def encode(self, texts: Sequence[str]) -> Ids:
-        """Token ids of each text, without EOS, computed in parallel."""
-        return self.encoder(texts)
+        """Token ids of each text, without EOS, computed in parallel; of long ones in pieces that change no id.
+
+        Raises:
+            IndivisibleTextError: a text is too long to be encoded as a whole, and cannot be cut.
+        """
+        if all(len(text) <= 2 * PIECE_CHARACTERS for text in texts):
+            return self.encoder(texts)
+        return encode_in_pieces(texts, self._divider, self.encoder)
+
+    def check_length(self, text: str) -> None:
+        """Refuse a text that `encode` could not encode.
+
+        Raises:
+            IndivisibleTextError: see `encode`.
+        """
+        if len(text) > MAX_WORD_CHARACTERS:
+            for _ in self._divider.pieces(text):
+                pass
 
     def count_bytes(self, ids: np.ndarray) -> int:
         """Bytes of UTF-8 that token ids int[n] stand for, EOS tokens not counted."""

@@ -1,4 +1,4 @@
-"""Input files as tasks that any process can take: all that one needs lies in the store's folder."""
+"""Units as tasks that any process can take: all that one needs lies in the store's folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 
 from doremi.corpus import tokenizers
 from doremi.corpus.backends import Backend
-from doremi.corpus.documents import Chunk, OnBadRecord
-from doremi.corpus.encode import encode_file
-from doremi.corpus.inputs import InputFile
+from doremi.corpus.batches import Batch
+from doremi.corpus.documents import OnBadRecord
+from doremi.corpus.encode import encode_unit
+from doremi.corpus.grouping import Unit
 from doremi.corpus.split import HeldOutRule
 from doremi.corpus.store import TOKENIZER_FOLDER
 from doremi.corpus.tokenizers import CorpusTokenizer
@@ -35,7 +36,7 @@ class EncoderSettings:
 
 
 class Encoder:
-    """Turns input files into shards and markers of one store. Opened once per process; the tokenizer is large.
+    """Turns units into shards and markers of one store. Opened once per process; the tokenizer is large.
 
     ``tokenizer``: that of the store, where the process has it open already.
     """
@@ -48,10 +49,10 @@ class Encoder:
         )
         self._rule = HeldOutRule(settings.held_out_fraction, self._work.held_out_hashes())
 
-    def encode(self, ordinal: int, file: InputFile, *, advance: Callable[[Chunk], None] = lambda _: None) -> None:
-        """Write the shards of one input file, then its marker. Idempotent."""
-        encoded = encode_file(
-            file,
+    def encode(self, ordinal: int, unit: Unit, *, advance: Callable[[Batch], None] = lambda _: None) -> None:
+        """Write the shards of one unit, then its marker. Idempotent."""
+        encoded = encode_unit(
+            unit,
             self._settings.store,
             ordinal=ordinal,
             tokenizer=self._tokenizer,
@@ -59,16 +60,14 @@ class Encoder:
             on_bad_record=self._settings.on_bad_record,
             advance=advance,
         )
-        self._work.finish(ordinal, file, encoded, encoded_by=self._tokenizer.encoder.name)
+        self._work.finish(ordinal, unit, encoded, encoded_by=self._tokenizer.encoder.name)
 
 
-def encode_in_processes(
-    inputs: Mapping[int, InputFile], settings: EncoderSettings, *, num_workers: int
-) -> Iterator[int]:
-    """Encode input files, by ordinal, in ``num_workers`` processes; yields each ordinal when it is done, in any order.
+def encode_in_processes(units: Mapping[int, Unit], settings: EncoderSettings, *, num_workers: int) -> Iterator[int]:
+    """Encode units, by ordinal, in ``num_workers`` processes; yields each ordinal when it is done, in any order.
 
     Raises:
-        InputError: what `Encoder.encode` raises, in whichever file comes to it first. Files begun are finished, no
+        InputError: what `Encoder.encode` raises, in whichever unit comes to it first. Units begun are finished, no
             other is begun.
         RunFailedError: a process was killed.
     """
@@ -76,7 +75,7 @@ def encode_in_processes(
     # Not forked: the threads of Rust and Arrow do not survive that.
     pool = ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker, (settings, num_workers))
     try:
-        futures = {pool.submit(_encode_here, ordinal, file): ordinal for ordinal, file in inputs.items()}
+        futures = {pool.submit(_encode_here, ordinal, unit): ordinal for ordinal, unit in units.items()}
         for future in as_completed(futures):
             future.result()
             yield futures[future]
@@ -88,7 +87,7 @@ def encode_in_processes(
         ) from None
     except (KeyboardInterrupt, GeneratorExit):  # here, or in whoever takes what is yielded
         for process in set(active_children()) - others:
-            process.terminate()  # its file may take hours; the next preparation removes what is half-written
+            process.terminate()  # its unit may take hours; the next preparation removes what is half-written
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -105,8 +104,8 @@ def _start_worker(settings: EncoderSettings, num_workers: int) -> None:
     _encoder = Encoder(settings)
 
 
-def _encode_here(ordinal: int, file: InputFile) -> None:
-    _encoder.encode(ordinal, file)
+def _encode_here(ordinal: int, unit: Unit) -> None:
+    _encoder.encode(ordinal, unit)
 
 
 def _die_with_parent() -> None:

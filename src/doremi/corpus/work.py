@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from doremi import checked_json, files
 from doremi.corpus import manifest_schema
 from doremi.corpus.encode import Encoded
+from doremi.corpus.grouping import UNIT_BYTES, Unit
 from doremi.corpus.inputs import Commits, InputFile, pinned_commits
 from doremi.corpus.manifest import Split
 from doremi.corpus.split import read_hashes, write_hashes
@@ -44,6 +45,7 @@ class Failure:
 
 class _Plan(checked_json.Part):
     config: str
+    unit_bytes: PositiveInt | None = None  # absent in plans of older releases
     inputs: list[Annotated[list[Any], Field(min_length=1)]]
     commits: dict[str, str]
 
@@ -54,9 +56,14 @@ class _Written(checked_json.Part):
     entry: manifest_schema.Shard
 
 
-class _Finished(checked_json.Part):
+class _Input(checked_json.Part):
     name: str
+    short_name: str
     skipped: dict[str, NonNegativeInt]
+
+
+class _Finished(checked_json.Part):
+    inputs: list[_Input]
     encoded_by: str
     shards: list[_Written]
 
@@ -67,7 +74,7 @@ class _Failed(checked_json.Part):
 
 
 class WorkFolder:
-    """The plan of a preparation, the hashes of held-out documents and a marker for each finished input file."""
+    """The plan of a preparation, the hashes of held-out documents and a marker for each finished unit."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -87,7 +94,7 @@ class WorkFolder:
         """
         files.remove_partial(self._store)
         if not self._plan.is_file():
-            files.write_json(self._plan, _plan(config_digest, inputs))
+            files.write_json(self._plan, _plan(config_digest, inputs, UNIT_BYTES))
         elif (difference := self.difference(config_digest, inputs)) is not None:
             raise InputError(
                 f"{self._store}: a preparation was begun here with {difference} and not finished; delete the folder to "
@@ -95,7 +102,7 @@ class WorkFolder:
             )
 
     def has_only_a_plan(self) -> bool:
-        """Whether nothing is lost by starting anew: no input file is encoded and no job of a cluster was submitted."""
+        """Whether nothing is lost by starting anew: no unit is encoded and no job of a cluster was submitted."""
         return self._plan.is_file() and {path.name for path in self._folder.iterdir()} <= {"plan.json", "hashes"}
 
     def difference(self, config_digest: str, inputs: Sequence[InputFile]) -> str | None:
@@ -103,7 +110,9 @@ class WorkFolder:
         begun = self._read_plan()
         if begun["config"] != config_digest:
             return "other settings"
-        if begun == _plan(config_digest, inputs):
+        if begun.get("unit_bytes") is None:  # then its markers are those of single files
+            return "an older release of doremi"
+        if begun == _plan(config_digest, inputs, begun["unit_bytes"]):
             return None
         before, now = ({str(item): item[0] for item in listed} for listed in (begun["inputs"], _listed(inputs)))
         both = before | now
@@ -115,33 +124,39 @@ class WorkFolder:
         """The commits of datasets of the hub that the preparation was begun with."""
         return dict(self._read_plan()["commits"]) if self._plan.is_file() else {}
 
+    def unit_bytes(self) -> int:
+        """The size of a unit that the preparation was begun with."""
+        return int(self._read_plan().get("unit_bytes") or UNIT_BYTES) if self._plan.is_file() else UNIT_BYTES
+
     def is_finished(self, ordinal: int) -> bool:
-        """Whether input file number ``ordinal`` has its marker."""
+        """Whether unit number ``ordinal`` has its marker."""
         return self._marker(ordinal).is_file()
 
-    def finish(self, ordinal: int, file: InputFile, encoded: Encoded, *, encoded_by: str) -> None:
-        """Write the marker of an input file; its shards must be in place. ``encoded_by``: library and version."""
+    def finish(self, ordinal: int, unit: Unit, encoded: Encoded, *, encoded_by: str) -> None:
+        """Write the marker of a unit; its shards must be in place. ``encoded_by``: library and version."""
         shards = [{"domain": s.domain, "split": s.split, "entry": s.entry.as_dict()} for s in encoded.shards]
-        skipped = dict(sorted(encoded.skipped.items()))
-        content = {"name": file.name, "skipped": skipped, "encoded_by": encoded_by, "shards": shards}
-        files.write_json(self._marker(ordinal), content)
+        inputs = [
+            {"name": file.name, "short_name": file.short_name, "skipped": dict(sorted(skipped.items()))}
+            for file, skipped in zip(unit.files, encoded.skipped, strict=True)
+        ]
+        files.write_json(self._marker(ordinal), {"inputs": inputs, "encoded_by": encoded_by, "shards": shards})
 
     def marker(self, ordinal: int) -> dict[str, Any]:
-        """What `finish` wrote: name, skipped, encoded_by, shards."""
+        """What `finish` wrote: inputs (name, short_name, skipped), encoded_by, shards."""
         path = self._marker(ordinal)
-        content: dict[str, Any] = checked_json.read(path, _Finished, remedy="delete the file to read its input again")
+        content: dict[str, Any] = checked_json.read(path, _Finished, remedy="delete the file to read its inputs again")
         return content
 
     def domains(self, ordinal: int) -> set[str]:
-        """Domains that input file number ``ordinal`` has documents of."""
+        """Domains that unit number ``ordinal`` has documents of."""
         return {shard["domain"] for shard in self.marker(ordinal)["shards"]}
 
     def has_hashes(self, ordinal: int) -> bool:
-        """Whether the held-out input file was read for its hashes."""
+        """Whether the held-out unit was read for its hashes."""
         return self._hashes(ordinal).is_file()
 
     def write_hashes(self, ordinal: int, hashes: Sequence[int]) -> None:
-        """Keep the content hashes of a held-out input file."""
+        """Keep the content hashes of a held-out unit."""
         write_hashes(self._hashes(ordinal), hashes)
 
     def held_out_hashes(self) -> np.ndarray:
@@ -153,7 +168,7 @@ class WorkFolder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def num_finished(self) -> int:
-        """Input files that have their marker."""
+        """Units that have their marker."""
         return sum(1 for _ in self._folder.glob("finished/*.json"))
 
     def failures(self) -> list[Failure]:
@@ -182,8 +197,9 @@ class WorkFolder:
         return self._folder / "hashes" / f"{ordinal:05d}.u64"
 
 
-def _plan(config_digest: str, inputs: Sequence[InputFile]) -> dict[str, Any]:
-    return {"config": config_digest, "inputs": _listed(inputs), "commits": dict(pinned_commits(inputs))}
+def _plan(config_digest: str, inputs: Sequence[InputFile], unit_bytes: int) -> dict[str, Any]:
+    commits = dict(pinned_commits(inputs))
+    return {"config": config_digest, "unit_bytes": unit_bytes, "inputs": _listed(inputs), "commits": commits}
 
 
 def _listed(inputs: Sequence[InputFile]) -> list[list[Any]]:
