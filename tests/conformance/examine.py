@@ -21,7 +21,7 @@ from doremi.recipe import ModelConfig
 from doremi.training import attention, models, noise, suitability
 from doremi.training.objective import ExcessLoss
 from doremi.training.probes import Probe
-from doremi.training.token_loss import token_nats
+from doremi.training.token_loss import token_losses, token_nats
 from doremi.training.trainer import DoReMiTrainer
 from tests.conformance import oracle, zoo
 from tests.training.fakes import InMemoryStore, arguments
@@ -38,6 +38,7 @@ FLOPS_TOLERANCE = 0.02
 NOISE_IS_PART = {"phimoe": {"router_jitter_noise": 0.0}}
 LIMITS = {  # what the figures of a type that is right stay below
     "token losses": 1e-5,
+    "mean loss with load balancing": 1e-5,
     "an earlier loss moves by": 1e-5,
     "a later document moves by": 1e-5,
     "an earlier loss of a long row moves by": 1e-5,
@@ -174,6 +175,7 @@ def _examine_accepted(found: Findings, config: ModelConfig, folder: Path) -> Non
     found.num_outputs = None if outputs is None else outputs.weight.shape[0]
     figures = found.figures
     figures["token losses"] = _token_losses(copy.deepcopy(model))
+    figures.update(_load_balancing(config))
     figures["an earlier loss moves by"] = _later_tokens(copy.deepcopy(model))
     separate = "a later document moves by" if found.refusal_when_separate is None else "a later document moved by"
     figures[separate], figures["when joined"] = _other_documents(copy.deepcopy(model), found)
@@ -190,6 +192,23 @@ def _token_losses(model: Any) -> float:
     own = copy.deepcopy(model).eval()
     with torch.no_grad():
         return oracle.relative_error(token_nats(model.eval(), batch), oracle.token_losses(own, batch))
+
+
+def _load_balancing(config: ModelConfig) -> dict[str, float]:
+    """Of a mixture of experts: mean loss and what it adds, against the loss that the model itself gives with labels."""
+    hf_config = models.configure(config, vocab_size=VOCAB_SIZE, eos_token_id=EOS, sequence_length=LENGTH)
+    if not hasattr(hf_config.get_text_config(), "output_router_logits"):
+        return {}
+    model = build(config.model_copy(update={"overrides": {"output_router_logits": True}}), seed=SEED).eval()
+    batch = batch_of_rows()
+    with torch.no_grad():
+        try:
+            expected = copy.deepcopy(model)(input_ids=batch["input_ids"], labels=batch["labels"], use_cache=False).loss
+        except IndexError:  # Flint's own forward finds no router of its
+            return {}
+        losses = token_losses(model, batch)
+    assert losses.auxiliary is not None
+    return {"mean loss with load balancing": oracle.relative_error(losses.nats.mean() + losses.auxiliary, expected)}
 
 
 def _later_tokens(model: Any, *, vocab_size: int = VOCAB_SIZE, length: int = LENGTH) -> float:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
+from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
 from doremi.training.objective import ExcessLoss, TokenMean
+from doremi.training.probes import Probe
 from doremi.training.token_loss import has_auxiliary_loss, token_losses, token_nats
 from doremi.training.trainer import DoReMiTrainer
 from tests.training.architectures import SIZES
@@ -139,3 +141,13 @@ def test_its_coefficient_does_not_depend_on_the_split_of_the_batch(tmp_path, pro
         loss = loss + (weights * nats.sum(1)).sum() + 0.5 * output.aux_loss / accumulation
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     torch.testing.assert_close(parameters(trainer.model), parameters(model) - gradient, rtol=0, atol=1e-5)
+
+
+def test_a_model_that_cannot_compute_what_it_adds_is_refused(monkeypatch):
+    """As Flint, whose forward pass finds no routers. The probe of every run is where it shows."""
+    model = build("mixtral")
+    monkeypatch.setattr("transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func", lambda *_: ()[0])
+    with pytest.raises(
+        InputError, match="mixtral computes no losses of a row of 24 tokens: .*tuple index out of range"
+    ):
+        Probe(model, vocab_size=VOCAB_SIZE).check_forward()

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from doremi.errors import InputError
 from doremi.training import attention
-from doremi.training.token_loss import LOW_PRECISION, token_nats
+from doremi.training.token_loss import LOW_PRECISION, token_losses, token_nats
 
 PROBE_LENGTH = 24  # longer than the convolutions of state-space layers (4) and than several documents of them
 NUM_DOCUMENTS = 4
@@ -53,7 +53,7 @@ class Probe:
             self.check_separate()
 
     def check_forward(self) -> None:
-        """Compute the losses of a row.
+        """Compute the losses of a row, with what the model adds to them in training.
 
         Raises:
             InputError: the model fails on it.
@@ -61,7 +61,8 @@ class Probe:
         tokens = self._tokens()
         with _mode(self.model, training=False), self._untouched():
             try:
-                self._nats(tokens, labels=tokens)
+                with self.autocast(), self._kernels():
+                    token_losses(self.model, {"input_ids": tokens, "labels": tokens})
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
                 raise InputError(
                     f"{_type(self.model)} computes no losses of a row of {tokens.shape[1]} tokens: {_line(error)}. "
