@@ -147,7 +147,5 @@ def test_a_model_that_cannot_compute_what_it_adds_is_refused(monkeypatch):
     """As Flint, whose forward pass finds no routers. The probe of every run is where it shows."""
     model = build("mixtral")
     monkeypatch.setattr("transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func", lambda *_: ()[0])
-    with pytest.raises(
-        InputError, match="mixtral computes no losses of a row of 24 tokens: .*tuple index out of range"
-    ):
+    with pytest.raises(InputError, match=r"mixtral computes no losses of a row of 24 tokens: .*index out of range"):
         Probe(model, vocab_size=VOCAB_SIZE).check_forward()
