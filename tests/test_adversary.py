@@ -68,10 +68,16 @@ def test_the_other_settings_are_passed_on():
         ({"min_weight": 0.2, "max_weight": {"code": 0.1}}, "of 'code' has a minimum of 0.2 and a maximum of 0.1"),
         ({"min_weight": -0.1}, "of 'web' has a minimum of -0.1 and a maximum of 1; they must be between 0 and 1"),
         ({"max_weight": {"books": 1.5}}, "of 'books' has a minimum of 0 and a maximum of 1.5"),
-        ({"max_weight": float("nan")}, "of 'web' has a minimum of 0 and a maximum of nan"),
         ({"max_main_epochs": 0.99}, r"is 0\.99, but the main run reads 10,000 tokens of 10,000, 1 epochs on"),
     ],
 )
 def test_refused(section, message):
     with pytest.raises(InputError, match=message):
         options(**section)
+
+
+def test_a_bound_that_is_no_number():
+    """A recipe refuses it earlier; what is made in Python may have it."""
+    config = ReweightingConfig().model_copy(update={"max_weight": float("nan")})
+    with pytest.raises(InputError, match="of 'web' has a minimum of 0 and a maximum of nan"):
+        adversary.options(config, TOKENS, num_steps=100, main_tokens=10_000, prior=None)

@@ -110,8 +110,14 @@ class TestFiles:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="a file without end")
     def test_a_file_without_end(self):
-        with pytest.raises(InputError, match="/dev/zero: longer than 1,000,000 bytes, expected a YAML file"):
+        with pytest.raises(InputError, match="/dev/zero: a pipe, socket or device; expected a file"):
             read(Path("/dev/zero"))
+
+    def test_a_file_of_a_terabyte(self, tmp_path):
+        with (tmp_path / "long.yaml").open("wb") as file:
+            file.truncate(10**12)  # takes no room
+        with pytest.raises(InputError, match=r"long\.yaml: longer than 1,000,000 bytes, expected a YAML file"):
+            read(tmp_path / "long.yaml")
 
     def test_what_is_no_yaml_file(self, tmp_path):
         (tmp_path / "binary.yaml").write_bytes(b"a: \xff")

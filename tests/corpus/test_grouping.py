@@ -90,7 +90,7 @@ class TestUnits:
         assert [len(unit) for unit in found] == [1, 60, 2]
 
     def test_what_has_no_size_stands_alone(self, tmp_path):
-        inputs = [{"reader": "a:b"}, {"reader": "a:b"}]
+        inputs = [{"reader": "a:b"}, {"reader": "a:c"}]
         assert [len(unit) for unit in units_of(CorpusConfig(inputs=inputs), 10**9)] == [1, 1]
 
     def test_remote_files(self, config, tmp_path):

@@ -241,7 +241,7 @@ def test_one_long_document_takes_little_more_memory_than_many_short_ones(write_j
         for name in ("short", "long")
     ]
     before, after = peaks((short, tmp_path / "out short"), (long, tmp_path / "out long"))
-    assert after - before < 40
+    assert after - before < 100  # 44 seen, 394 in one piece
     assert before < 500
 
 

@@ -133,10 +133,11 @@ def test_no_slurm_here(config, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_preparation_that_a_laptop_began_goes_on(cluster, config, tmp_path):
+def test_a_preparation_that_a_laptop_began_goes_on(cluster, config, tmp_path, monkeypatch):
     """Its tokenizer and the input file that it finished are kept; the jobs do the rest, to the same store."""
+    monkeypatch.setattr("doremi.corpus.work.UNIT_BYTES", 0)  # every file is a unit of its own
     job = Job.of(config, tmp_path / "out")
-    Encoder(job.encoder_settings, begin(job)).encode(0, job.inputs[0])
+    Encoder(job.encoder_settings, begin(job)).encode(0, job.units[0])
     begun = times_of_files(tmp_path / "out")
     assert {Path(path).suffix for path in begun} == {".bin", ".idx", ".json"}
     assert submit(config, tmp_path / "out", SlurmOptions(1, partition="cpu")) == Submission("100", "101")

@@ -27,11 +27,10 @@ WEIGHTS = {
     "train_domain_weights": {"a": 0.25, "b": 0.75},
     "provenance": {"rounds": ROUNDS, "spread": None, "alarms": [{"name": "x"}]},
 }
-PLAN = {"config": "c", "inputs": [["a.jsonl", {"size": 3}]], "commits": {}}
+PLAN = {"config": "c", "unit_bytes": 64, "inputs": [["a.jsonl", {"size": 3}]], "commits": {}}
 ENTRY = {"file": "train/a/0", "documents": 1, "tokens": 2, "bytes": 3, "bin_digest": "b", "idx_digest": "i"}
 UNIT = {
-    "name": "a.jsonl",
-    "skipped": {"empty": 1},
+    "inputs": [{"name": "a.jsonl", "short_name": "a.jsonl", "skipped": {"empty": 1}}],
     "encoded_by": "tokenizers",
     "shards": [{"domain": "a", "split": "train", "entry": ENTRY}],
 }

@@ -30,7 +30,7 @@ def overrides(*settings):
         (["corpus.held_out_fraction=0.0001"], "no held-out text in 'code', 'junk', 'prose', so nothing to evaluate"),
         (["training.global_batch_size=2"], "global_batch_size is 2 for 3 domains"),
         (["weights.reference={prose: -1, code: 1}"], "weight of 'prose' is -1"),
-        (["weights.reference={prose: .nan, code: 1}"], "weight of 'prose' is nan"),
+        (["weights.reference={prose: .nan, code: 1}"], "weights.reference.prose: nan is not finite"),
         (["weights.reference={wiki: 1, code: 1}"], "no such domain in the corpus: 'wiki'; it has 'code', 'junk'"),
         (["weights.reference={code: 1}"], "the experiment has one domain, 'code'"),
         (["weights.reference=missing.json"], "'missing.json' is neither a file nor one of natural, uniform"),

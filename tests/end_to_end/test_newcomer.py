@@ -237,7 +237,7 @@ def test_a_misspelled_domain_is_found_before_a_tokenizer_is_trained(
             (tmp_path / "texts" / name / "1.txt").write_text("a text")
         content["corpus"]["inputs"] = [{"path": str(tmp_path / "texts")}]
         path.write_text(yaml.safe_dump(content))
-        monkeypatch.setattr("doremi.corpus.job.read", None)
+        monkeypatch.setattr("doremi.corpus.job.read_unit", None)
     monkeypatch.setattr(tokenizers, "train", None)
     (tmp_path / "w.json").write_text('{"cod": 1, "prose": 1}')
     places = {"{w}": str(tmp_path / "w.json")}

@@ -37,7 +37,8 @@ def on_a_node(monkeypatch):
     return run
 
 
-def test_preparing_in_an_array_gives_the_store_of_one_machine(on_a_node, recipe, tmp_path):
+def test_preparing_in_an_array_gives_the_store_of_one_machine(on_a_node, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("doremi.corpus.work.UNIT_BYTES", 0)  # every file is a unit of its own
     lines = (tmp_path / "corpus.jsonl").read_text().splitlines()
     (tmp_path / "in").mkdir()
     for number in range(5):

@@ -76,12 +76,17 @@ def spoil_losses(monkeypatch, value):
     """
 
     def inflict(model):
-        real = trainer.token_nats
+        measured, trained = trainer.token_nats, trainer.token_losses
 
-        def token_nats(model, batch):
-            return real(model, batch) + torch.where(batch["domain_ids"] == 2, value, 0.0)[:, None]
+        def spoil(nats, batch):
+            return nats + torch.where(batch["domain_ids"] == 2, value, 0.0)[:, None]
 
-        monkeypatch.setattr(trainer, "token_nats", token_nats)
+        def token_losses(model, batch):
+            losses = trained(model, batch)
+            return losses._replace(nats=spoil(losses.nats, batch))
+
+        monkeypatch.setattr(trainer, "token_nats", lambda model, batch: spoil(measured(model, batch), batch))
+        monkeypatch.setattr(trainer, "token_losses", token_losses)
 
     return inflict
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from doremi import checked_json, files
 from doremi.corpus import manifest_schema
@@ -45,7 +45,7 @@ class Failure:
 
 class _Plan(checked_json.Part):
     config: str
-    unit_bytes: PositiveInt | None = None  # absent in plans of older releases
+    unit_bytes: NonNegativeInt | None = None  # absent in plans of older releases
     inputs: list[Annotated[list[Any], Field(min_length=1)]]
     commits: dict[str, str]
 
@@ -126,7 +126,8 @@ class WorkFolder:
 
     def unit_bytes(self) -> int:
         """The size of a unit that the preparation was begun with."""
-        return int(self._read_plan().get("unit_bytes") or UNIT_BYTES) if self._plan.is_file() else UNIT_BYTES
+        begun = self._read_plan().get("unit_bytes") if self._plan.is_file() else None
+        return UNIT_BYTES if begun is None else int(begun)
 
     def is_finished(self, ordinal: int) -> bool:
         """Whether unit number ``ordinal`` has its marker."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from doremi import checked_json, files
+from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.training import (
@@ -44,14 +44,6 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
 WeightsUpdate = Literal["exact", "delayed"]
-
-
-class _State(checked_json.Part):
-    """`STATE_FILE` of a checkpoint; objective and loader check what is in theirs."""
-
-    step: int
-    objective: dict[str, Any]
-    loader: dict[str, Any]
 
 
 class DoReMiTrainer(Trainer):
@@ -390,7 +382,7 @@ class DoReMiTrainer(Trainer):
         return checkpoints.path(run_folder, step) if step else None
 
     def _continue_from(self, folder: Path, **kwargs: Any) -> Any:
-        state = checked_json.read(folder / STATE_FILE, _State, remedy=f"delete {folder} to continue without it")
+        state = _read_state(folder)
         self.objective.load_state_dict(state["objective"])
         self.loader.load_state_dict(state["loader"])
         logger.info("continuing from step %s (%s)", state["step"], folder)
@@ -441,3 +433,12 @@ class DoReMiTrainer(Trainer):
         super()._save(output_dir, state_dict)
         # a pickle of the arguments that nothing reads; ours are in the recipe
         (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """`STATE_FILE` of a checkpoint; objective and loader check what is in theirs. By hand: a GPU machine may lack pydantic."""
+    state = files.read_json(folder / STATE_FILE)
+    parts = (state.get("objective"), state.get("loader")) if isinstance(state, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts) or type(state.get("step")) is not int:
+        raise InputError(f"{folder / STATE_FILE}: not the state of a run; delete {folder} to continue without it")
+    return state
