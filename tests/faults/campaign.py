@@ -61,6 +61,7 @@ class Campaign:
     def close(self):
         self._driver.stdin.close()
         assert self._driver.wait() == 0
+        self._driver.stdout.close()
 
     def run(self, out, *, number=0, mode="off", log=None):
         arguments = ["run", str(self.recipe), "--out", str(out)]

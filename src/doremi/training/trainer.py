@@ -436,7 +436,7 @@ class DoReMiTrainer(Trainer):
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    """`STATE_FILE` of a checkpoint; objective and loader check what is in theirs. By hand: a GPU machine may lack pydantic."""
+    """`STATE_FILE` of a checkpoint, checked by hand: a GPU machine may lack pydantic."""
     state = files.read_json(folder / STATE_FILE)
     parts = (state.get("objective"), state.get("loader")) if isinstance(state, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts) or type(state.get("step")) is not int:
