@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch.nn import functional
@@ -67,8 +68,10 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def forward_flops(model, tokens: torch.Tensor) -> float | None:
     """FLOPs of the matrix products of a forward pass, as PyTorch counts them one by one, attention included.
 
-    None where its counter fails: it follows modules by their gradients, and some (DBRX) change tensors in place.
+    Experts run one by one: PyTorch's counter knows no grouped products. None where its counter fails: it follows modules by their gradients, and some (DBRX) change tensors in place.
     """
+    with suppress(ValueError):  # no experts
+        model.set_experts_implementation("eager")
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(input_ids=tokens, use_cache=False)

@@ -29,7 +29,8 @@ micro-batches, saving and loading, rows longer than the configuration says, and 
 - **Trained**: as reference, proxy and main model.
 - **Separate**: whether `training.documents: separate` is possible. If not, it is refused, and `joined` trains.
 - **FLOPs**: what plans and results count for a forward pass, beside PyTorch's own counter, which follows every matrix
-  product: right (within 2 %), or so many times as much. Where it says crash, they cannot be counted yet.
+  product: right (within 3 %), null where they are not known (plans and results then say so), or counted where PyTorch's
+  counter fails.
 - Figures say how much a loss moves, as a share of itself, when a token changes that it must not depend on; more than
   1e-5 is refused. Layers that know no boundaries between documents (recurrent ones) show it, and models that ignore
   positions.
