@@ -290,7 +290,8 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
     from doremi.corpus import show
 
-    print(show(experiment.store))
+    length = experiment.recipe.training.for_run("main").sequence_length
+    console.show(show(experiment.store, sequence_length=length, width=console.width()))
 
 
 def _train(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -324,7 +325,7 @@ def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
 def _print_results(results: dict[str, Any]) -> None:
     from doremi.report.table import summary_table
 
-    print(summary_table(results))
+    console.show(summary_table(results))
 
 
 def _report(options: argparse.Namespace) -> None:
