@@ -118,6 +118,11 @@ def test_a_partitioned_path_is_no_secret():
     assert not redaction.secrets(content)
 
 
+def test_what_is_shown_is_escaped_and_without_secrets(capsys):
+    console.show("s3://me:pa55word@bucket/a\x1b[2J")
+    assert capsys.readouterr().out == "s3://***@bucket/a\\x1b[2J\n"
+
+
 # ---- recipes ----
 
 

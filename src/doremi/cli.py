@@ -313,7 +313,10 @@ def _inspect_loader(options: argparse.Namespace) -> None:
         return
     experiment = open_prepared(loaded, out)
     told = pipeline.forecast_run(experiment, options.run_name, num_steps=options.steps)
-    print(json.dumps(told.to_dict(), indent=1) if options.json else console.forecast_table(told))
+    if options.json:
+        print(json.dumps(told.to_dict(), indent=1))
+    else:
+        console.show(console.forecast_table(told))
 
 
 def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:

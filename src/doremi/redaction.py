@@ -44,6 +44,7 @@ _NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?")
 _USER_IN_URL = re.compile(r"(?P<scheme>\b[A-Za-z][\w+.-]*://)[^/\s'\"@]*(?:@[^/\s'\"@]*)*@")
 _SIGNATURES = re.compile(r"(?i)([?&](?:sig|signature|x-amz-[a-z-]+|x-goog-[a-z-]+|awsaccesskeyid)=)[^&\s'\"]+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+_HEADER = re.compile(r"(?i)\b(authorization:\s*)(?:bearer|basic)\b")
 _KNOWN_FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
     r"|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)"
@@ -73,7 +74,8 @@ def _redact_forms(text: str) -> str:
     text = _KNOWN_FORMS.sub(MASK, text)
     text = _USER_IN_URL.sub(rf"\g<scheme>{MASK}@", text)
     text = _SIGNATURES.sub(rf"\1{MASK}", text)
-    return _BEARER.sub(rf"\1 {MASK}", text)
+    text = _BEARER.sub(rf"\1 {MASK}", text)
+    return _HEADER.sub(rf"\1{MASK}", text)
 
 
 def _mask_value(found: re.Match[str]) -> str:

@@ -66,7 +66,10 @@ def needs_answer(spec: WeightsSpec) -> bool:
 
 
 def label(spec: WeightsSpec) -> str:
-    """What the weights are called in folders and tables: the rule, the stem of a file, a folder's name, ``reference`` for a mapping."""
+    """What the weights are called in folders and tables.
+
+    The rule, the stem of a file, the name of a folder, or ``reference`` for a mapping.
+    """
     if isinstance(spec, dict):
         return "reference"
     if _rule(spec):

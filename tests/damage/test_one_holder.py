@@ -234,3 +234,12 @@ def test_also_in_a_corpus_that_is_read_in_place(tmp_path, recipe):
     store = f"corpus={{store: {tmp_path / 'first/corpus'}}}"
     assert in_process("prepare", recipe, "--out", out, "--set", store) == 0
     assert sorted(path.name for path in (out / "corpus").iterdir()) == ["manifest.json"]
+
+
+def test_the_identity_for_a_tracker_is_no_part_of_a_finished_model(tmp_path):
+    from doremi import finished
+    from doremi.training import trackers
+
+    for name in (trackers.IDENTITY, "config.json"):
+        (tmp_path / name).touch()
+    assert finished.files_to_read(tmp_path) == [tmp_path / "config.json"]
