@@ -84,6 +84,14 @@ def test_a_domain_with_such_a_name_keeps_its_weight():
         ("user@example.org wrote a@b", "user@example.org wrote a@b"),
         ("corpus.tokenizer.eos_token=<eos>", "corpus.tokenizer.eos_token=<eos>"),
         ("token: null", "token: null"),
+        (
+            "training.arguments.hub_token: Input should be a string",
+            "training.arguments.hub_token: Input should be a string",
+        ),
+        ("token: <|endoftext|> is not one", "token: <|endoftext|> is not one"),
+        ('{"a": 1, "hub_token": "abc"}', '{"a": 1, "hub_token": ***}'),
+        ("a: 1\n  hub_token: abc\n", "a: 1\n  hub_token: ***\n"),
+        ("data/token=llama/*", "data/token=llama/*"),
     ],
 )
 def test_redact(text, expected):
@@ -95,6 +103,24 @@ def test_identity_knows_no_secret_and_leaves_all_else_alone():
     assert redaction.identity(plain) == plain
     assert redaction.identity(plain | {"hub_token": "1"}) == plain
     assert redaction.identity({"p": "s3://a:b@bucket/y"}) == {"p": "s3://bucket/y"}
+
+
+@pytest.mark.parametrize(
+    "content", [{"path": "data/token=llama/*"}, {"path": "token=llama/*"}, {"overrides": {"audio_token": "<a>"}}]
+)
+def test_a_digest_loses_nothing_that_changes_the_result(content):
+    assert redaction.identity(content) == content
+
+
+def test_a_partitioned_path_is_no_secret():
+    content = {"path": "data/token=llama/*", "overrides": {"audio_token": "<a>"}}
+    assert redaction.public(content) == content
+    assert not redaction.secrets(content)
+
+
+def test_what_is_shown_is_escaped_and_without_secrets(capsys):
+    console.show("s3://me:pa55word@bucket/a\x1b[2J")
+    assert capsys.readouterr().out == "s3://***@bucket/a\\x1b[2J\n"
 
 
 # ---- recipes ----

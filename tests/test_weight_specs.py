@@ -136,3 +136,11 @@ def test_rules_give_a_domain_left_out_nothing(rule):
 def test_what_is_no_rule_must_be_a_file():
     with pytest.raises(MissingFileError, match="'tempreature' is neither a file nor one of natural, uniform"):
         weight_specs.resolve("tempreature", setting(), Store.names)
+
+
+def test_folders_that_differ_have_labels_that_differ(tmp_path, monkeypatch):
+    for name in ("v1.2", "v1.3"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "v1.2")
+    labels = [weight_specs.label(spec) for spec in (str(tmp_path / "v1.2"), "../v1.3", ".", "..")]
+    assert labels == ["v1.2", "v1.3", "v1.2", tmp_path.name]

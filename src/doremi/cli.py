@@ -290,7 +290,8 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
     from doremi.corpus import show
 
-    print(show(experiment.store))
+    length = experiment.recipe.training.for_run("main").sequence_length
+    console.show(show(experiment.store, sequence_length=length, width=console.width()))
 
 
 def _train(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -312,7 +313,10 @@ def _inspect_loader(options: argparse.Namespace) -> None:
         return
     experiment = open_prepared(loaded, out)
     told = pipeline.forecast_run(experiment, options.run_name, num_steps=options.steps)
-    print(json.dumps(told.to_dict(), indent=1) if options.json else console.forecast_table(told))
+    if options.json:
+        print(json.dumps(told.to_dict(), indent=1))
+    else:
+        console.show(console.forecast_table(told))
 
 
 def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -324,7 +328,7 @@ def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
 def _print_results(results: dict[str, Any]) -> None:
     from doremi.report.table import summary_table
 
-    print(summary_table(results))
+    console.show(summary_table(results))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -127,7 +127,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(inspection.to_json(store, sequence_length=length), indent=1))
     else:
-        print(inspection.show(store, sequence_length=length, width=console.width()))
+        console.show(inspection.show(store, sequence_length=length, width=console.width()))
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doremi import console
 from doremi.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _plan(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(planning.to_dict(plan) | _times(plan, pace, options.price), indent=1))
     else:
-        print(planning.show(plan, loaded, pace=pace, price=options.price))
+        console.show(planning.show(plan, loaded, pace=pace, price=options.price))
 
 
 def _check_flags(options: argparse.Namespace) -> None:

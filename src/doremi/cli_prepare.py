@@ -122,10 +122,13 @@ def _slurm_options(options: argparse.Namespace) -> SlurmOptions:
 
 
 def _submit(recipe: Recipe, directory: RunDirectory, options: SlurmOptions) -> bool:
+    from doremi import named_domains
     from doremi.corpus import slurm
 
     directory.claim(recipe)
-    submitted = slurm.submit(recipe.corpus, directory.corpus, options)
+    submitted = slurm.submit(
+        recipe.corpus, directory.corpus, options, check_domains=partial(named_domains.check, recipe)
+    )
     if submitted is None:
         return True
     encoding, finishing = submitted.encoding_job, submitted.finishing_job

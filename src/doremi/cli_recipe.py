@@ -45,4 +45,4 @@ def _show(options: argparse.Namespace) -> None:
         return
     for name in names():
         summary = text(name).split("\n")[0].removeprefix("# ")
-        print(console.wrapped(f"{name:<16}  {summary}", indent=" " * 18, first=""))
+        console.show(console.wrapped(f"{name:<16}  {summary}", indent=" " * 18, first=""))

@@ -101,16 +101,16 @@ def _show(options: argparse.Namespace) -> None:
         return
     if options.weights in published.names():
         known = published.load(options.weights)
-        print(console.weights_table(known.weights))
+        console.show(console.weights_table(known.weights))
         for label, fact in (("tokenizer", known.tokenizer), ("counts", known.counts), ("source", known.source)):
-            print(console.wrapped(f"{label}: {fact}", indent="  ", first=""))
+            console.show(console.wrapped(f"{label}: {fact}", indent="  ", first=""))
         return
     from doremi import provenance
 
     weights, origin = _load(options.weights), provenance.read(_file(options.weights))
-    print(console.weights_table(weights, spread=origin.spread))
+    console.show(console.weights_table(weights, spread=origin.spread))
     for line in provenance.describe(origin):
-        print(console.wrapped(line, indent="  ", first=""))
+        console.show(console.wrapped(line, indent="  ", first=""))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -120,7 +120,7 @@ def _compare(options: argparse.Namespace) -> None:
             f"{options.first} and {options.second} have no domain in common, so there is nothing to compare: "
             f"{listed(first)} against {listed(second)}"
         )
-    print(comparison_table(first, second))
+    console.show(comparison_table(first, second))
 
 
 def _baseline(options: argparse.Namespace) -> None:
@@ -139,7 +139,7 @@ def _baseline(options: argparse.Namespace) -> None:
         epochs=_epochs(options.epochs, store.names) if options.epochs else {},
     )
     found = weight_specs.resolve(options.rule, setting, store.names)
-    print(console.weights_table(found))
+    console.show(console.weights_table(found))
     if options.out is not None:
         facts = {"rule": options.rule, "corpus_digest": store.digest, "tokenizer_digest": store.tokenizer_digest}
         found.to_json(options.out, provenance=facts)

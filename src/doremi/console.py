@@ -21,8 +21,8 @@ BAR_WIDTH = 40
 
 
 def show(*texts: object, file: TextIO | None = None, end: str = "\n") -> None:
-    """Print texts one below the other; what would move the cursor is written as its escape."""
-    print(*(visible(str(text), keep="\n\t") for text in texts), sep="\n", end=end, file=file)
+    """Print texts one below the other; what would move the cursor is written as its escape, secrets are masked."""
+    print(*(visible(redact(str(text)), keep="\n\t") for text in texts), sep="\n", end=end, file=file)
 
 
 class HarmlessFormatter(logging.Formatter):

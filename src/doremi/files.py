@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,18 +53,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def remove_partial(folder: Path, *, but: str | None = None) -> None:
+def remove_partial_of(folder: Path, names: Iterable[str]) -> None:
+    """Remove what `atomic_path` left of files of these names in ``folder``, and nothing else of it."""
+    ours = re.compile(rf"\.(?:{'|'.join(map(re.escape, names))})\.[0-9]+{re.escape(PARTIAL)}")
+    for path in list(folder.iterdir()):
+        if ours.fullmatch(path.name) and path.is_file():
+            path.unlink()
+
+
+def remove_partial(folder: Path) -> None:
     """Remove what killed processes left half-written below ``folder``, which the caller holds alone.
 
     Whether a process that wrote is still alive need not be known, nor on which machine: see `doremi.corpus.lock`.
 
     Args:
         folder: is looked through in full.
-        but: name of a subfolder that has a lock of its own.
     """
     for place, folders, names in os.walk(folder):
-        if but is not None and Path(place) == folder and but in folders:
-            folders.remove(but)
         for name in filter(_is_partial, [*folders, *names]):
             path = Path(place, name)
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -13,7 +13,7 @@ from doremi.errors import InputError, RunFailedError
 from doremi.weights import DomainWeights
 
 HISTORY, STARTED, LOSSES = "history.json", "started.json", "held_out.parquet"
-NOT_OF_THE_MODEL = {files.MARKER, STARTED, LOSSES}
+NOT_OF_THE_MODEL = {files.MARKER, STARTED, LOSSES, "tracker.json"}  # the last: `doremi.training.trackers.IDENTITY`
 SERIES = ("held_out_nats/", "dro_weights/", "average_weights/", "excess_losses/")  # logged for all domains or none
 ANSWER_REMEDY = "`doremi train RECIPE --run proxy` writes it anew"
 REMEDY = "delete its folder and run the same command to train the model again"

@@ -15,6 +15,7 @@ from typing import Any
 from doremi.errors import InputError
 
 MASK = "***"
+OF_A_MODEL = "overrides"  # settings of a configuration, such as audio_token: none is a secret, each changes the model
 # Names in which "token" or "key" is a secret. In training, most tokens are none: eos_token, max_tokens, tokenizer.
 _SECRET_WORDS = {
     "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "apikey", "authorization",
@@ -28,11 +29,22 @@ _OF_TEXT = {"eos", "bos", "pad", "unk", "sep", "cls", "mask", "image", "special"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NAME = r"[A-Za-z_][\w.-]*"
 _VALUE = r"""'[^']*'|"[^"]*"|[^\s,;&'"}\])]+"""
-_ASSIGNED = re.compile(rf"(?P<name>{_NAME})(?P<sign>['\"]?\s*(?:=|:(?!//))\s*)(?P<value>{_VALUE})")
+# A name after a slash is a folder of a partitioned data set (token=llama). A colon assigns in JSON, in {a: b, c: d} and
+# on a line of YAML alone: in messages, a sentence follows it.
+_ASSIGNED = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        rf"(?<![/\w.-])(?P<name>{_NAME})(?P<sign>['\"]?\s*=\s*)(?P<value>{_VALUE})",
+        rf"(?<=['\"])(?P<name>{_NAME})(?P<sign>['\"]\s*:(?!//)\s*)(?P<value>{_VALUE})",
+        rf"(?:(?<=\{{)|(?<=, ))(?P<name>{_NAME})(?P<sign>:(?!//)\s+)(?P<value>{_VALUE})",
+        rf"^(?P<name>[ \t]*(?:- )?{_NAME})(?P<sign>:[ \t]+)(?P<value>\S+)(?=[ \t]*$)",
+    )
+)
 _NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?")
 _USER_IN_URL = re.compile(r"(?P<scheme>\b[A-Za-z][\w+.-]*://)[^/\s'\"@]*(?:@[^/\s'\"@]*)*@")
 _SIGNATURES = re.compile(r"(?i)([?&](?:sig|signature|x-amz-[a-z-]+|x-goog-[a-z-]+|awsaccesskeyid)=)[^&\s'\"]+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+_HEADER = re.compile(r"(?i)\b(authorization:\s*)(?:bearer|basic)\b")
 _KNOWN_FORMS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|sk-[\w-]{16,}"
     r"|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)"
@@ -51,11 +63,19 @@ def is_secret(name: str) -> bool:
 
 def redact(text: str) -> str:
     """``text`` with what is a secret by its name or its form masked: assignments, URLs with a user, known tokens."""
+    text = _redact_forms(text)
+    for pattern in _ASSIGNED:
+        text = pattern.sub(_mask_value, text)
+    return text
+
+
+def _redact_forms(text: str) -> str:
+    """What is a secret by its form alone, whatever is written around it."""
     text = _KNOWN_FORMS.sub(MASK, text)
     text = _USER_IN_URL.sub(rf"\g<scheme>{MASK}@", text)
     text = _SIGNATURES.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1 {MASK}", text)
-    return _ASSIGNED.sub(_mask_value, text)
+    return _HEADER.sub(rf"\1{MASK}", text)
 
 
 def _mask_value(found: re.Match[str]) -> str:
@@ -74,7 +94,9 @@ def public(content: Any) -> Any:
 
 def identity(content: Any) -> Any:
     """The same without its secrets: equal for two recipes that differ in nothing else, and as it was without any."""
-    return _each_text(content, lambda text, is_hidden: None if is_hidden else redact(text).replace(f"{MASK}@", ""))
+    return _each_text(
+        content, lambda text, is_hidden: None if is_hidden else _redact_forms(text).replace(f"{MASK}@", "")
+    )
 
 
 def _each_text(content: Any, change: Callable[[str, bool], str | None], *, is_hidden: bool = False) -> Any:
@@ -90,6 +112,8 @@ def _each_text(content: Any, change: Callable[[str, bool], str | None], *, is_hi
         return content
     changed = {
         key: _each_text(value, change, is_hidden=is_hidden or (isinstance(key, str) and is_secret(key)))
+        if key != OF_A_MODEL
+        else value
         for key, value in content.items()
     }
     return {key: value for key, value in changed.items() if value is not None or content[key] is None}

@@ -29,6 +29,9 @@ FREE_KEYS = (
     "cluster",
 )
 
+OF_THE_ROOT = ("recipe.yaml", "weights.json", "results.json", "report.html", "report.md")
+OWN_FOLDERS = ("rounds/[0-9]*", "runs/*/seed-*")
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -99,6 +102,14 @@ class RunDirectory:
         if not self.recipe.exists() or self.recipe.read_bytes() != text.encode():
             files.write_text(self.recipe, text)
 
+    def _remove_partial(self) -> None:
+        """Remove what killed runs left half-written, from the places that are ours: ``root`` may hold others' files."""
+        files.remove_partial_of(self.root, OF_THE_ROOT)
+        if self.recipe.is_file():
+            for pattern in OWN_FOLDERS:
+                for folder in self.root.glob(pattern):
+                    files.remove_partial(folder)
+
     @contextmanager
     def held(self, *, alone: bool = True) -> Iterator[None]:
         """Keep other runs out from the first write to the last, and remove what a killed one left half-written.
@@ -122,7 +133,7 @@ class RunDirectory:
         else:
             with lock.locked(self.root, activity="in use") as held:
                 if held.is_kept:
-                    files.remove_partial(self.root, but=self.corpus.name)
+                    self._remove_partial()
                 yield
 
 

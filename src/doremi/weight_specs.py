@@ -66,10 +66,16 @@ def needs_answer(spec: WeightsSpec) -> bool:
 
 
 def label(spec: WeightsSpec) -> str:
-    """What the weights are called in folders and tables: the rule, the stem of a file, ``reference`` for a mapping."""
+    """What the weights are called in folders and tables.
+
+    The rule, the stem of a file, the name of a folder, or ``reference`` for a mapping.
+    """
     if isinstance(spec, dict):
         return "reference"
-    return spec if _rule(spec) else Path(spec).stem
+    if _rule(spec):
+        return spec
+    path = Path(spec)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def check(spec: WeightsSpec) -> None:

@@ -106,5 +106,5 @@ def add_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cor
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a store but the lock, by path."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".doremi.lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

@@ -178,18 +178,52 @@ def dead_pid():
 
 
 def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
-    for name in (".weights.json.12.partial", "rounds/01/.reference_losses.ab.partial/nats.bin", "runs/a/.tmpAb3x9Z"):
+    for name in (
+        ".weights.json.12.partial",
+        "rounds/01/.reference_losses.ab.partial/nats.bin",
+        "runs/a/seed-0/.tmpAb3x9Z",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     others = ["corpus/.manifest.json.12.partial", "runs/a/model.partial", "runs/a/.tmp", "runs/a/.hidden"]
     for name in others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "recipe.yaml").touch()
+    others.append("recipe.yaml")
     with RunDirectory(tmp_path).held(alone=False):
         assert (tmp_path / ".weights.json.12.partial").exists()  # its writer may be alive
     with RunDirectory(tmp_path).held():
         pass
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
+
+
+@pytest.mark.parametrize("has_recipe", [False, True])
+def test_in_a_folder_of_others_nothing_of_theirs_is_touched(tmp_path, has_recipe):
+    theirs = [
+        ".tmpAb3x9Z/x",
+        ".theirs.partial",
+        ".other.json.12.partial",
+        "a/.x.1.partial",
+        "runs/b/.c.partial",
+        ".lock",
+    ]
+    if has_recipe:
+        theirs.append("recipe.yaml")
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("theirs")
+    with RunDirectory(tmp_path).held():
+        pass
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(theirs)
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"theirs"}
+
+
+def test_a_file_in_the_way_that_is_no_lock_is_left_as_it_is(tmp_path):
+    (tmp_path / lock.NAME).write_text("theirs")
+    with pytest.raises(InputError, match="in the way of doremi's lock"):
+        RunDirectory(tmp_path).held().__enter__()
+    assert (tmp_path / lock.NAME).read_text() == "theirs"
 
 
 def test_also_in_a_corpus_that_is_read_in_place(tmp_path, recipe):
@@ -200,3 +234,12 @@ def test_also_in_a_corpus_that_is_read_in_place(tmp_path, recipe):
     store = f"corpus={{store: {tmp_path / 'first/corpus'}}}"
     assert in_process("prepare", recipe, "--out", out, "--set", store) == 0
     assert sorted(path.name for path in (out / "corpus").iterdir()) == ["manifest.json"]
+
+
+def test_the_identity_for_a_tracker_is_no_part_of_a_finished_model(tmp_path):
+    from doremi import finished
+    from doremi.training import trackers
+
+    for name in (trackers.IDENTITY, "config.json"):
+        (tmp_path / name).touch()
+    assert finished.files_to_read(tmp_path) == [tmp_path / "config.json"]

@@ -85,14 +85,20 @@ def show(store: TokenStore, *, sequence_length: int = 1024, width: int | None = 
     )
     table = _within(width, [_COLUMNS, *map(_cells, [*facts, total])])
     encoded_by = ", ".join(store.manifest.get("encoded_by", [])) or "unknown"
+    vocabulary = "tokenizer not known" if is_unknown(store) else f"vocabulary of {store.vocab_size:,}"
     text = (
         f"sequences of {sequence_length}, {store.packing}; share: of the tokens; packed, padded: of the chunks in "
         f"upstream's two countings\n"
-        f"{store.dtype}, vocabulary of {store.vocab_size:,}, encoded by {encoded_by}; digest {store.digest}"
+        f"{store.dtype}, {vocabulary}, encoded by {encoded_by}; digest {store.digest}"
         f"{_left_out(store)}"
     )
     wrapped = text if width is None else "\n".join(textwrap.fill(line, width) for line in text.splitlines())
     return f"{table}\n{wrapped}"
+
+
+def is_unknown(store: TokenStore) -> bool:
+    """Whether nobody named the tokenizer of ids that are read in place."""
+    return store.tokenizer_digest == "unknown"
 
 
 def _left_out(store: TokenStore) -> str:

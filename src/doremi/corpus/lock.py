@@ -26,10 +26,11 @@ from doremi.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-NAME = ".lock"
+NAME = ".doremi.lock"
 POLL_SECONDS = 0.5
 INTRODUCTION_SECONDS = 1.0  # in which a process that has just got a lock writes who it is
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of flock(2), on a file system that keeps none
+_BEGINNING = "process "
 _HOLDER = re.compile(r"process (\d+) on host (\S+) since (.+)")
 
 
@@ -126,9 +127,10 @@ def _acquire(folder: Path, kind: int, activity: str) -> tuple[IO[str], bool]:
         files.make_folder(folder)
         try:
             with files.refusal_reported(folder):
-                file = (folder / NAME).open("a+")
+                file = (folder / NAME).open("a+", errors="replace")
         except FileNotFoundError:  # the last holder removed the folder just now
             continue
+        _check_is_ours(file, folder / NAME)
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -147,6 +149,14 @@ def _acquire(folder: Path, kind: int, activity: str) -> tuple[IO[str], bool]:
         if _is_there(file, folder / NAME):
             return file, True
         file.close()  # its holder has removed it since it was opened
+
+
+def _check_is_ours(file: IO[str], path: Path) -> None:
+    """Refuse to take a file of somebody else's for the lock, which is emptied and removed."""
+    file.seek(0)
+    if file.read(len(_BEGINNING)) not in ("", _BEGINNING):
+        file.close()
+        raise InputError(f"{path}: in the way of doremi's lock, and not one; move it away, or choose another place")
 
 
 def _is_there(file: IO[str], path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from doremi import checked_json, files, redaction
 from doremi.corpus.cluster import import_executor
-from doremi.corpus.job import Job, begin, config_digest, finished
+from doremi.corpus.job import CheckDomains, Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
 from doremi.corpus.tasks import EncodeShare, Finish
 from doremi.errors import InputError
@@ -41,7 +41,9 @@ class Submission:
     finishing_job: str
 
 
-def submit(config: CorpusConfig, folder: Path, options: SlurmOptions) -> Submission | None:
+def submit(
+    config: CorpusConfig, folder: Path, options: SlurmOptions, *, check_domains: CheckDomains | None = None
+) -> Submission | None:
     """Plan a preparation here, tokenizer included, and submit the rest; None where the store is finished.
 
     The folder must lie on storage that all nodes share. An interrupted preparation goes on when it is submitted again.
@@ -59,7 +61,7 @@ def submit(config: CorpusConfig, folder: Path, options: SlurmOptions) -> Submiss
         if finished(folder, config_digest(config), config) is not None:
             return None
         _check_queue(folder)
-        job = Job.of(config, folder)
+        job = Job.of(config, folder, check_domains=check_domains)
         begin(job)
         job.work.forget_failures()
         return _submit(job, options)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from doremi import console, files, recipe
-from doremi.corpus.job import Job, begin, config_digest, finished
+from doremi import console, files, named_domains, recipe
+from doremi.corpus.job import CheckDomains, Job, begin, config_digest, finished
 from doremi.corpus.lock import full_disk_reported, locked
 from doremi.corpus.tasks import EncodeShare, Finish
 from doremi.errors import InputError, RunFailedError
 from doremi.launch import INTERRUPTED, fail
-from doremi.recipe import CorpusConfig
+from doremi.recipe import CorpusConfig, Recipe
 from doremi.run_directory import RunDirectory
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     console.configure_logging()
     try:
         with directory.held(alone=False):
-            _run_step(step, recipe.load(directory.recipe).corpus, directory.corpus)
+            _run_step(step, recipe.load(directory.recipe), directory.corpus)
     except InputError as error:
         return fail(2, str(error))
     except RunFailedError as error:
@@ -41,9 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _run_step(step: str, config: CorpusConfig, folder: Path) -> None:
+def _run_step(step: str, loaded: Recipe, folder: Path) -> None:
+    config = loaded.corpus
     if step == "plan":
-        plan(config, folder)
+        plan(config, folder, check_domains=partial(named_domains.check, loaded))
     elif step == "encode":
         rank, num_tasks = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
         EncodeShare(config, folder, num_threads=_num_cpus())(None, rank, num_tasks)
@@ -51,11 +53,11 @@ def _run_step(step: str, config: CorpusConfig, folder: Path) -> None:
         Finish(config, folder)(None, 0, 1)
 
 
-def plan(config: CorpusConfig, folder: Path) -> None:
+def plan(config: CorpusConfig, folder: Path, *, check_domains: CheckDomains | None = None) -> None:
     """List the inputs, and load or train the tokenizer; nothing to do where the corpus is finished."""
     with locked(folder), full_disk_reported(folder):
         if finished(folder, config_digest(config), config) is None:
-            job = Job.of(config, folder)
+            job = Job.of(config, folder, check_domains=check_domains)
             begin(job)
             job.work.forget_failures()
 

@@ -176,7 +176,7 @@ def _check_model(built: TrainingArguments, model: PreTrainedModel) -> None:
         )
     wanted = built.fsdp_config.get("transformer_layer_cls_to_wrap") if isinstance(built.fsdp_config, dict) else None
     there = {type(module).__name__ for module in model.modules()}
-    if built.fsdp and (absent := sorted({wanted} if isinstance(wanted, str) else set(wanted or ()) - there)):
+    if built.fsdp and (absent := sorted(({wanted} if isinstance(wanted, str) else set(wanted or ())) - there)):
         raise InputError(
             f"training.arguments.fsdp_config.transformer_layer_cls_to_wrap: models of type {model.config.model_type} "
             f"have no {absent[0]}; leave it out"

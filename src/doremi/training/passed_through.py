@@ -77,7 +77,7 @@ UNUSED = {  # accepted by transformers, and ignored or in the way here; each onl
     "greater_is_better": EVALUATION,
     "do_eval": EVALUATION,
     "do_predict": EVALUATION,
-    "do_train": RESUMING,
+    "do_train": "whether a model is trained is for the verb to say (`doremi run`, `train`, `evaluate`)",
     "resume_from_checkpoint": RESUMING,
     "ignore_data_skip": RESUMING,
     "save_only_model": RESUMING,
