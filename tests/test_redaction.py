@@ -105,17 +105,38 @@ def test_identity_knows_no_secret_and_leaves_all_else_alone():
     assert redaction.identity({"p": "s3://a:b@bucket/y"}) == {"p": "s3://bucket/y"}
 
 
-@pytest.mark.parametrize(
-    "content", [{"path": "data/token=llama/*"}, {"path": "token=llama/*"}, {"overrides": {"audio_token": "<a>"}}]
-)
+OF_A_MODEL = {"models": {"main": {"overrides": {"audio_token": "<a>"}}}}
+
+
+@pytest.mark.parametrize("content", [{"path": "data/token=llama/*"}, {"path": "token=llama/*"}, OF_A_MODEL])
 def test_a_digest_loses_nothing_that_changes_the_result(content):
     assert redaction.identity(content) == content
 
 
 def test_a_partitioned_path_is_no_secret():
-    content = {"path": "data/token=llama/*", "overrides": {"audio_token": "<a>"}}
+    content = {"path": "data/token=llama/*", **OF_A_MODEL}
     assert redaction.public(content) == content
     assert not redaction.secrets(content)
+
+
+def test_what_is_masked_is_what_identity_leaves_out():
+    """Else a recipe that was written masked would not be its own any more, or a new token would be a new run."""
+    plain = {"models": {"main": {"path": "m"}}, "training": {"overrides": {"main": {"arguments": {}}}}, "set_up": ["x"]}
+    secret = {
+        "models": {"main": {"path": "https://me:pa55@host/m"}},
+        "training": {"overrides": {"main": {"arguments": {"hub_token": "t"}}}},
+        "set_up": ["export WANDB_API_KEY=a/b+c", "curl https://host/x?token=abc"],
+    }
+    assert redaction.identity(plain) == plain
+    assert redaction.secrets(secret) == [
+        "models.main.path",
+        "training.overrides.main.arguments.hub_token",
+        "set_up.0",
+        "set_up.1",
+    ]
+    text = str(redaction.public(secret)) + str(redaction.identity(secret))
+    assert not [part for part in ("pa55", "'t'", "a/b+c", "abc") if part in text]
+    assert redaction.identity(secret)["training"] == plain["training"]
 
 
 def test_what_is_shown_is_escaped_and_without_secrets(capsys):

@@ -15,7 +15,10 @@ from typing import Any
 from doremi.errors import InputError
 
 MASK = "***"
-OF_A_MODEL = "overrides"  # settings of a configuration, such as audio_token: none is a secret, each changes the model
+# Whatever changes what is computed has to stay in digests: settings of a model's configuration, such as audio_token,
+# and folders of partitioned data sets, token=llama. Only what is a secret by its form is taken out there.
+MODELS, PATHS = "models", ("path", "store")
+Keys = tuple[object, ...]
 # Names in which "token" or "key" is a secret. In training, most tokens are none: eos_token, max_tokens, tokenizer.
 _SECRET_WORDS = {
     "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "apikey", "authorization",
@@ -89,40 +92,56 @@ def _mask_value(found: re.Match[str]) -> str:
 
 def public(content: Any) -> Any:
     """A recipe, settings or arguments (JSON-able, nested) with secrets masked and the home folder written as ``~``."""
-    return _each_text(content, lambda text, is_hidden: MASK if is_hidden and text else shorten_home(redact(text)))
+    return _each_text(content, lambda text, keys: shorten_home(_masked(text, keys)))
 
 
 def identity(content: Any) -> Any:
     """The same without its secrets: equal for two recipes that differ in nothing else, and as it was without any."""
-    return _each_text(
-        content, lambda text, is_hidden: None if is_hidden else _redact_forms(text).replace(f"{MASK}@", "")
-    )
+    return _each_text(content, lambda text, keys: None if _is_hidden(keys) else _bare(text, keys))
 
 
-def _each_text(content: Any, change: Callable[[str, bool], str | None], *, is_hidden: bool = False) -> Any:
-    """Every text changed, knowing whether the key of it, or of what it is in, is that of a secret; None drops it.
+def identity_of_path(path: str) -> str:
+    """A path or URL without the user and the signature in it."""
+    return _bare(path, ("path",))
+
+
+def _bare(text: str, keys: Keys) -> str:
+    return _redact_value(text, keys).replace(f"{MASK}@", "")
+
+
+def _masked(text: str, keys: Keys) -> str:
+    return MASK if text and _is_hidden(keys) else _redact_value(text, keys)
+
+
+def _redact_value(text: str, keys: Keys) -> str:
+    """A value with secrets masked that show by their form, or in assignments where it may hold any."""
+    text = _redact_forms(text)
+    return text if keys and (keys[-1] in PATHS or keys[0] == MODELS) else _ASSIGNED[0].sub(_mask_value, text)
+
+
+def _is_hidden(keys: Keys) -> bool:
+    """Whether a value is a secret by the name of its key, or of a key that it is under."""
+    return keys[:1] != (MODELS,) and any(isinstance(key, str) and is_secret(key) for key in keys)
+
+
+def _each_text(content: Any, change: Callable[[str, Keys], str | None], keys: Keys = ()) -> Any:
+    """Every text changed, knowing the keys that it is under; None drops it.
 
     Only text is ever hidden: a number under such a key is the weight of a domain.
     """
     if isinstance(content, str):
-        return change(content, is_hidden)
+        return change(content, keys)
     if isinstance(content, list | tuple):
-        return [_each_text(value, change, is_hidden=is_hidden) for value in content]
+        return [_each_text(value, change, keys) for value in content]
     if not isinstance(content, Mapping):
         return content
-    changed = {
-        key: _each_text(value, change, is_hidden=is_hidden or (isinstance(key, str) and is_secret(key)))
-        if key != OF_A_MODEL
-        else value
-        for key, value in content.items()
-    }
+    changed = {key: _each_text(value, change, (*keys, key)) for key, value in content.items()}
     return {key: value for key, value in changed.items() if value is not None or content[key] is None}
 
 
 def secrets(content: Any) -> list[str]:
     """Dotted keys under which a secret stands."""
-    masked = _each_text(content, lambda text, is_hidden: MASK if is_hidden and text else redact(text))
-    pairs = zip(_texts(content), _texts(masked), strict=True)
+    pairs = zip(_texts(content), _texts(_each_text(content, _masked)), strict=True)
     return [key for (key, before), (_, after) in pairs if before != after]
 
 

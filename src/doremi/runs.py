@@ -55,7 +55,7 @@ class TrainingRun:
         return files.digest_json(
             {
                 "corpus": corpus_digest,
-                "model": redaction.identity(self.model.model_dump(mode="json")),
+                "model": self.model.model_dump(mode="json"),
                 "training": redaction.identity(settings),
                 "evaluation": self.evaluation.model_dump(mode="json", include=SCORED),
                 "names": self.names,

@@ -68,7 +68,8 @@ def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def forward_flops(model, tokens: torch.Tensor) -> float | None:
     """FLOPs of the matrix products of a forward pass, as PyTorch counts them one by one, attention included.
 
-    Experts run one by one: PyTorch's counter knows no grouped products. None where its counter fails: it follows modules by their gradients, and some (DBRX) change tensors in place.
+    Experts run one by one: PyTorch's counter knows no grouped products. None where it fails: it follows modules by
+    their gradients, and some (DBRX) change tensors in place.
     """
     with suppress(ValueError):  # no experts
         model.set_experts_implementation("eager")

@@ -60,7 +60,7 @@ class InputFile:
             return f"dataset {self.config.dataset.name}, file {self.part.number + 1} of {self.part.num_parts}"
         if not self.paths:
             return f"dataset {self.domain}"
-        name: str = redaction.identity(str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent))
+        name: str = redaction.identity_of_path(str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent))
         return name  # without a password: it is written into the store
 
     @property
