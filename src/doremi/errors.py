@@ -32,6 +32,12 @@ class RunFailedError(_Bounded, RuntimeError):
     """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, without the full stop; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def install_hint(extra: str) -> str:
     """How to install an optional part of this package, for messages. The distribution's name is not the import's."""
     return f"pip install 'doremi-mixture[{extra}]', in a clone pip install '.[{extra}]'"

@@ -74,7 +74,10 @@ class RunDirectory:
 
     def run(self, weights_name: str, *, seed: int) -> Path:
         """``runs/<weights name>/seed-<n>``: the main model trained on those weights."""
-        return self.root / "runs" / quote(weights_name, safe=" ()") / f"seed-{seed}"
+        name = quote(weights_name, safe=" ()")
+        if not name.strip("."):  # which would be another folder
+            name = name.replace(".", "%2E")
+        return self.root / "runs" / name / f"seed-{seed}"
 
     def _has_results(self) -> bool:
         """A corpus in progress is not counted: whether it may go on is for its own folder to say."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
 from doremi import cli, files
 from doremi.corpus import TokenStore, prepare, tokenizers
@@ -178,9 +178,14 @@ def test_the_flags_reach_the_evaluation(store, same_tokenizer, tmp_path):
 
 @pytest.mark.parametrize(("longest", "expected"), [(512, 512), (4096, 1024), (None, 1024)])
 def test_windows_are_as_long_as_the_model_takes_and_at_most_1024(longest, expected):
-    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=longest))
+    model = SimpleNamespace(config=PretrainedConfig(max_position_embeddings=longest))
     assert checkpoints._length(model, "m", None) == expected
     assert checkpoints._length(model, "m", 300) == 300
+
+
+def test_windows_of_a_nested_model_are_as_long_as_its_text_part_takes():
+    model = SimpleNamespace(config=AutoConfig.for_model("gemma3", text_config={"max_position_embeddings": 512}))
+    assert checkpoints._length(model, "m", None) == 512
 
 
 def test_a_document_begins_after_bos_where_there_is_one(other_tokenizer, tmp_path):

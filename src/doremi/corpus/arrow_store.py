@@ -41,14 +41,15 @@ class ArrowStore(TokenStore):
         shards: Mapping[tuple[str, Split], Sequence[ArrowShard]],
         tokenizer: CorpusTokenizer | None,
         tokenizer_path: Path,
+        eos_token: str | None,
     ) -> None:
         super().__init__(path, content, packing, shards)
         self._batches = [batch for key in shards for batch in shards[key]]
-        self._tokenizer, self._tokenizer_path = tokenizer, tokenizer_path
+        self._tokenizer, self._tokenizer_path, self._eos_token = tokenizer, tokenizer_path, eos_token
         self._held_out_bytes = lru_cache(maxsize=None)(self._count_held_out_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self._tokenizer_path, self.packing)
+        return _reopen, (self.path, self._tokenizer_path, self._eos_token, self.packing)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -113,11 +114,12 @@ def open_arrow(
     content = manifest.build(tokenizer=entry, dtype=dtype, domains=domains, inputs=[], settings={})
     everything = {key: shards.get(key, []) for key in manifest.entries(content)}
     place = Path(tokenizer or "unknown tokenizer")
-    return ArrowStore(path, content, packing, everything, loaded, place.parent if place.is_file() else place)
+    folder = place.parent if place.is_file() else place
+    return ArrowStore(path, content, packing, everything, loaded, folder, eos_token)
 
 
-def _reopen(path: Path, tokenizer: Path, packing: Packing) -> ArrowStore:
-    return open_arrow(path, tokenizer=tokenizer, packing=packing)
+def _reopen(path: Path, tokenizer: Path, eos_token: str | None, packing: Packing) -> ArrowStore:
+    return open_arrow(path, tokenizer=tokenizer, eos_token=eos_token, packing=packing)
 
 
 def _saved_datasets(path: Path) -> list[InputFile]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from doremi.errors import InputError
+from doremi.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,8 +65,7 @@ def _of_sequence(name: str, values: Sequence[Any], text_column: str) -> Dataset:
     try:
         return datasets.concatenate_datasets(list(values))
     except ValueError as error:  # columns of different types
-        reason = str(error).splitlines()[0]
-        raise InputError(f"from_datasets: the datasets of {name!r} do not fit together: {reason}") from None
+        raise InputError(f"from_datasets: the datasets of {name!r} do not fit together: {first_line(error)}") from None
 
 
 def _kind(value: object) -> str:

@@ -166,7 +166,7 @@ def _models_within(model: str | Path) -> str:
 
 def _check_causal(loaded: PreTrainedModel, model: str | Path) -> None:
     """An encoder has losses too; they are of tokens that it has seen."""
-    config = loaded.config.get_text_config()
+    config = configurations.text_part(loaded.config)
     length = configurations.num_positions(config) or probes.PROBE_LENGTH
     try:
         probes.Probe(loaded, vocab_size=config.vocab_size, sequence_length=length).check(documents="joined")

@@ -11,6 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from doremi.errors import first_line, shorten
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -65,8 +67,7 @@ def forward_flops(model: PreTrainedModel, sequence_length: int) -> float:
     except UntraceableError:
         raise
     except Exception as error:  # the code of any model: no figure is worth a failed run
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        raise UntraceableError(f"{type(error).__name__}: {reason[:120]}") from error
+        raise UntraceableError(f"{type(error).__name__}: {shorten(first_line(error), 120)}") from error
     finally:
         _forget(model)
     return float(counter.flops)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from doremi.errors import InputError
+from doremi.errors import InputError, first_line, shorten
 from doremi.recipe import ModelConfig, Recipe, RunName
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def _refused(config: ModelConfig, run: RunName) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 the code of any model
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(" .:")
         raise InputError(
-            f"models.{run}: {config.path or config.preset} cannot be built as a causal model: {reason}. "
-            f"Check its config.json and models.{run}.overrides, or take another model"
+            f"models.{run}: {config.path or config.preset} cannot be built as a causal model: "
+            f"{shorten(first_line(error), 200)}. Check its config.json and models.{run}.overrides, or take another model"
         ) from None
 
 
 def _size(model: PreTrainedModel, *, sequence_length: int) -> ModelSize:
     from doremi.planning import flops, widths
+    from doremi.training.configurations import text_part
 
     @cache
     def forward_flops(sequence_length: int) -> float:
@@ -107,7 +107,7 @@ def _size(model: PreTrainedModel, *, sequence_length: int) -> ModelSize:
     known = forward_flops(sequence_length)
     return ModelSize(
         num_parameters=model.num_parameters(),
-        vocab_size=model.config.get_text_config(decoder=True).vocab_size,
+        vocab_size=text_part(model.config).vocab_size,
         widths=widths.find(model, sequence_length=sequence_length, forward_flops=known),
         forward_flops=forward_flops,
     )

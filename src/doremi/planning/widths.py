@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from doremi.training.configurations import text_part
+
 TOLERANCE = 0.05
 
 
@@ -31,7 +33,7 @@ def find(model: PreTrainedModel, *, sequence_length: int, forward_flops: float) 
     forward pass takes beyond 2 L FLOPs for each multiplied element is 4 n A L², both within 5 %. Mixtures of experts,
     latent or linear attention and recurrences do not pass.
     """
-    config = model.config.get_text_config(decoder=True)
+    config = text_part(model.config)
     sizes = None if getattr(config, "is_heterogeneous", False) else _named_sizes(config)  # else layers differ
     if sizes is None or any(".experts." in name for name, _ in model.named_parameters()):
         return None

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from doremi.errors import InputError
+from doremi.errors import InputError, first_line
 from doremi.training import attention
 from doremi.training.presets import PRESETS
 
@@ -77,7 +77,7 @@ def load_config(config: ModelConfig) -> PretrainedConfig:
         what = (
             "is not a Hugging Face model" if Path(config.path).exists() else "is neither a path nor a model on the hub"
         )
-        raise InputError(f"models: {config.path} {what}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"models: {config.path} {what}: {first_line(error)}") from None
 
 
 def parts(config: PretrainedConfig, *, prefix: str = "") -> Iterator[tuple[str, PretrainedConfig]]:
@@ -133,7 +133,7 @@ def _set(config: PretrainedConfig, key: str, value: Any) -> None:
     try:
         setattr(config, key, value)
     except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
-        problem = str(error.__cause__ or error).splitlines()[0]
+        problem = first_line(error.__cause__ or error)
         raise InputError(f"models: {config.model_type} configurations take no {key} of {value!r}: {problem}") from None
 
 
@@ -182,8 +182,8 @@ def _check_pretrained(config: ModelConfig, text: PretrainedConfig, *, vocab_size
 
 
 def num_positions(config: PretrainedConfig) -> int | None:
-    """How long a sequence may be; None where nothing bounds it."""
-    return min(_lengths(config).values(), default=None)
+    """How long a sequence of the text model may be; None where nothing bounds it."""
+    return min(_lengths(text_part(config)).values(), default=None)
 
 
 def _lengths(config: PretrainedConfig) -> dict[str, int]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from doremi.errors import InputError
+from doremi.errors import InputError, first_line
 from doremi.training import pretrained
-from doremi.training.configurations import configure, load_config
+from doremi.training.configurations import configure, load_config, text_part
 
 if TYPE_CHECKING:
     from doremi.recipe import ModelConfig
@@ -39,8 +39,8 @@ def build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, attent
     try:
         model = _build(config, hf_config, seed=seed, attention=attention)
     except (ImportError, ValueError) as error:  # a package that is not there; values that do not go together
-        raise InputError(f"models: {hf_config.model_type}: {str(error).strip().splitlines()[0]}") from None
-    check_vocabulary(model, vocab_size=hf_config.get_text_config().vocab_size, exact=config.init == "random")
+        raise InputError(f"models: {hf_config.model_type}: {first_line(error)}") from None
+    check_vocabulary(model, vocab_size=text_part(hf_config).vocab_size, exact=config.init == "random")
     return model
 
 
@@ -51,7 +51,7 @@ def _build(config: ModelConfig, hf_config: PretrainedConfig, *, seed: int, atten
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attention, dtype=torch.float32)
     embeddings = model.get_input_embeddings()
-    if getattr(embeddings, "padding_idx", None) == hf_config.get_text_config().eos_token_id:
+    if getattr(embeddings, "padding_idx", None) == text_part(hf_config).eos_token_id:
         embeddings.padding_idx = None  # EOS is a token like others, also where the type wants a number for padding
     return model
 

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from doremi.training.configurations import text_part
+
 PROBE_TOKENS = 4
 PROBE_LOGIT = 80.0  # well beyond every soft cap in use (15 to 50); a fresh model's own logits would not reach any
 SCALE_WORDS = ("logit", "lm_head", "multiplier")  # logits_scaling, logit_scale, lm_head_multiplier, ...
@@ -150,6 +152,6 @@ def _scales(config: PretrainedConfig) -> list[float]:
 
 def _numbers(config: PretrainedConfig, *words: str) -> list[float]:
     """The positive numbers in the configuration whose name has one of the words, properties (MiniCPM 3) included."""
-    text_config = config.get_text_config()
+    text_config = text_part(config)
     values = [getattr(text_config, key) for key in dir(text_config) if any(word in key for word in words)]
     return [float(value) for value in values if isinstance(value, int | float) and 0 < value < math.inf]

@@ -22,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from doremi.errors import InputError
 from doremi.training import output_head
+from doremi.training.configurations import text_part
 from doremi.training.linear_nats import linear_nats
 from doremi.training.output_head import OutputHead
 
@@ -73,12 +74,13 @@ def token_losses(model: nn.Module, batch: Batch) -> TokenLosses:
     Raises:
         InputError: see `target_nats`.
     """
-    return _losses(model, batch, auxiliary=has_auxiliary_loss(_unwrapped(model).config))
+    config = getattr(_unwrapped(model), "config", None)
+    return _losses(model, batch, auxiliary=isinstance(config, PretrainedConfig) and has_auxiliary_loss(config))
 
 
 def has_auxiliary_loss(config: PretrainedConfig) -> bool:
     """Whether a causal LM of this configuration adds anything to the cross entropy while it is trained."""
-    text_config = config.get_text_config()
+    text_config = text_part(config)
     return bool(getattr(text_config, "output_router_logits", False)) or _has_loss_of_logits(text_config)
 
 
@@ -161,7 +163,7 @@ def install(model: nn.Module) -> None:
 def _obstacle(model: nn.Module) -> str | None:
     if not isinstance(model, PreTrainedModel):
         return "it is not a model of transformers"
-    if _has_loss_of_logits(model.config.get_text_config()):
+    if _has_loss_of_logits(text_part(model.config)):
         return "its loss has a term of all the logits"
     if _plain(model.forward) is not type(model).forward:
         return "its forward was wrapped before doremi.training.token_loss.install was called"

@@ -27,7 +27,7 @@ from transformers.integrations import (
 )
 
 from doremi import files, launch
-from doremi.errors import InputError
+from doremi.errors import InputError, first_line
 
 KEY = "training.arguments.report_to"
 IDENTITY = "tracker.json"  # in the folder of a model: under which id a tracker knows it
@@ -48,8 +48,7 @@ def check(arguments: Mapping[str, Any]) -> None:
         for callback in get_reporting_integration_callbacks(named):
             callback()  # which says what else it needs; it connects to nothing
     except (ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{KEY}: {reason}; or leave report_to out") from None
+        raise InputError(f"{KEY}: {first_line(error)}; or leave report_to out") from None
     if "wandb" in named and launch.is_first() and os.environ.get("WANDB_MODE", "online") == "online":
         import wandb
 
@@ -173,7 +172,6 @@ def _wandb_errors_reported() -> Iterator[None]:
     try:
         yield
     except wandb.Error as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{KEY}: W&B: {reason}; or set WANDB_MODE=offline, which records into the folder wandb"
+            f"{KEY}: W&B: {first_line(error)}; or set WANDB_MODE=offline, which records into the folder wandb"
         ) from None

@@ -23,6 +23,7 @@ from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.training import (
     checkpoints,
     compilation,
+    configurations,
     distributed,
     failed_writes,
     noise,
@@ -199,7 +200,7 @@ class DoReMiTrainer(Trainer):
         has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
         probe = Probe(
             model,
-            vocab_size=model.config.get_text_config().vocab_size,
+            vocab_size=configurations.text_part(model.config).vocab_size,
             sequence_length=mixture.sequence_length,
             autocast=self.accelerator.autocast if has_flash else nullcontext,
         )
