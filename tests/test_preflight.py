@@ -244,6 +244,16 @@ def test_a_model_of_any_size_takes_no_memory(written):
     preflight.check(parsed(written, "models.main=8b"))
 
 
+@pytest.mark.parametrize("verb", [("run", "--slurm", "1"), ("run", "--dry-run"), ("prepare",), ("evaluate",), ("plan",)],
+                         ids=" ".join)  # fmt: skip
+def test_every_verb_tries_each_model(capsys, written, verb):
+    encoder = written.parent / "encoder"
+    BertConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}).save_pretrained(encoder)
+    line = refused(capsys, written, f"models.main={{path: {encoder}}}", "training.global_batch_size=8", verb=verb)
+    assert "bert is not causal" in line
+    assert not (written.parent / "out" / "slurm").exists()
+
+
 # ---- the rest ----
 
 

@@ -146,26 +146,10 @@ def _check_settings(recipe: Recipe) -> None:
     for run in RUNS:
         arguments.check(recipe.training.for_run(run))
     preflight.check(recipe)
-    check_models(recipe)
     if recipe.evaluation.tasks and launch.is_first():
         from doremi.evaluation import downstream
 
         downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
-
-
-def check_models(recipe: Recipe) -> None:
-    """Each model can be trained as the recipe asks: a causal LM, with documents apart where they are to be.
-
-    Raises:
-        InputError: one cannot.
-    """
-    from doremi.training import suitability
-
-    for run in RUNS:
-        settings = recipe.training.for_run(run)
-        suitability.check(
-            getattr(recipe.models, run), sequence_length=settings.sequence_length, documents=settings.documents
-        )
 
 
 def _check(experiment: Experiment) -> None:

@@ -72,7 +72,7 @@ def _check_seeds(recipe: Recipe) -> None:
 
 
 def _check_models(recipe: Recipe) -> None:
-    """Every model is built without memory, and the headers of its checkpoint are read."""
+    """Every model is built without memory, the headers of its checkpoint are read, and a small copy of it is tried."""
     from doremi.training import models, pretrained
 
     tokenizer = _tokenizer(recipe)
@@ -91,6 +91,18 @@ def _check_models(recipe: Recipe) -> None:
             pretrained.check(config.path)
             if tokenizer is not None:
                 models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+    for run in RUNS:
+        _try(recipe, run)
+
+
+def _try(recipe: Recipe, run: RunName) -> None:
+    """A model can be trained as the recipe asks: a causal LM, with documents apart where they are to be."""
+    from doremi.training import suitability
+
+    settings = recipe.training.for_run(run)
+    suitability.check(
+        getattr(recipe.models, run), sequence_length=settings.sequence_length, documents=settings.documents
+    )
 
 
 def _configure(recipe: Recipe, run: RunName, tokenizer: TokenizerEntry | None) -> PretrainedConfig:
