@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from doremi import preflight, recipe
+from doremi import planning, preflight, recipe, slurm
 from doremi.cli import main
 from doremi.corpus import tokenizers
 from doremi.errors import InputError
@@ -244,14 +245,33 @@ def test_a_model_of_any_size_takes_no_memory(written):
     preflight.check(parsed(written, "models.main=8b"))
 
 
-@pytest.mark.parametrize("verb", [("run", "--slurm", "1"), ("run", "--dry-run"), ("prepare",), ("evaluate",), ("plan",)],
-                         ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "verb", [("run", "--slurm", "1"), ("run", "--dry-run"), ("prepare",), ("evaluate",), ("plan",)], ids=" ".join
+)
 def test_every_verb_tries_each_model(capsys, written, verb):
     encoder = written.parent / "encoder"
     BertConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}).save_pretrained(encoder)
     line = refused(capsys, written, f"models.main={{path: {encoder}}}", "training.global_batch_size=8", verb=verb)
     assert "bert is not causal" in line
     assert not (written.parent / "out" / "slurm").exists()
+
+
+# ---- a prepared corpus ----
+
+
+def test_a_prepared_corpus_needs_the_tokenizer_no_more_that_it_was_made_with(written, tmp_path):
+    given = tmp_path / "tokenizer"
+    tokenizers.train(["the a of and river stone walked slowly"], vocab_size=300).save(given)
+    loaded = parsed(written, f"corpus.tokenizer={{path: {given}}}", "training.global_batch_size=8")
+    out = tmp_path / "out"
+    open_experiment(loaded, out)
+    shutil.rmtree(given)
+    preflight.check_machine(loaded, out)
+    open_experiment(loaded, out)
+    planning.make(loaded, out)
+    slurm.write(loaded, out, num_nodes=1)
+    with pytest.raises(InputError, match="no such tokenizer folder or file"):
+        preflight.check(loaded, tmp_path / "elsewhere")
 
 
 # ---- the rest ----

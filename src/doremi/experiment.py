@@ -62,7 +62,7 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
         InputError: what `preflight.check` refuses, the directory belongs to another recipe, or the recipe does not fit
             the corpus.
     """
-    _check_settings(recipe)
+    _check_settings(recipe, out)
     directory = RunDirectory(out)
     experiment = _experiment(recipe, directory, _prepare(recipe, directory))
     _check(experiment)
@@ -139,13 +139,13 @@ def _check_tokenizer(store: TokenStore) -> None:
 # ---- checks ----
 
 
-def _check_settings(recipe: Recipe) -> None:
+def _check_settings(recipe: Recipe, out: Path) -> None:
     """What can be known before the corpus is prepared."""
     from doremi.training import arguments
 
     for run in RUNS:
         arguments.check(recipe.training.for_run(run))
-    preflight.check(recipe)
+    preflight.check(recipe, out)
     if recipe.evaluation.tasks and launch.is_first():
         from doremi.evaluation import downstream
 

@@ -7,12 +7,15 @@ trains, since a corpus is often prepared, and a job script written, where there 
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doremi import launch, weight_specs
-from doremi.corpus import TokenStore, tokenizers
-from doremi.errors import InputError
+from doremi.corpus import TokenStore, manifest, tokenizers
+from doremi.corpus.job import config_digest
+from doremi.errors import InputError, RunFailedError
 from doremi.recipe import RUNS, ModelConfig, Recipe, RunName
+from doremi.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -22,8 +25,12 @@ if TYPE_CHECKING:
 MAX_SEEDS = 2**32
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, out: Path | None = None) -> None:
     """Refuse what could be refused on any machine without the corpus; done by the first of several processes.
+
+    Args:
+        recipe: whose paths must be there, but for that of a tokenizer that a prepared corpus has its own copy of.
+        out: the run directory, where one is known; only looked at.
 
     Raises:
         InputError: names the key of the recipe, or the file of a checkpoint.
@@ -38,11 +45,15 @@ def check(recipe: Recipe) -> None:
     for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
         if spec is not None:
             weight_specs.check(spec)
-    _check_models(recipe)
+    _check_models(recipe, _tokenizer(recipe, out))
 
 
-def check_machine(recipe: Recipe) -> None:
+def check_machine(recipe: Recipe, out: Path | None = None) -> None:
     """Refuse what cannot be trained here: optimizers that are not installed, kernels, what the device cannot do.
+
+    Args:
+        recipe: as of `check`.
+        out: as of `check`.
 
     Raises:
         InputError: names the key of the recipe.
@@ -51,7 +62,7 @@ def check_machine(recipe: Recipe) -> None:
 
     if not launch.is_first():
         return
-    tokenizer = _tokenizer(recipe)
+    tokenizer = _tokenizer(recipe, out)
     for run in RUNS:
         training, config = recipe.training.for_run(run), getattr(recipe.models, run)
         arguments.check(training)
@@ -71,11 +82,10 @@ def _check_seeds(recipe: Recipe) -> None:
         raise InputError(f"seed: the models of this recipe have seeds up to {last}; they must be below {MAX_SEEDS}")
 
 
-def _check_models(recipe: Recipe) -> None:
+def _check_models(recipe: Recipe, tokenizer: TokenizerEntry | None) -> None:
     """Every model is built without memory, the headers of its checkpoint are read, and a small copy of it is tried."""
     from doremi.training import models, pretrained
 
-    tokenizer = _tokenizer(recipe)
     for run in RUNS:
         config: ModelConfig = getattr(recipe.models, run)
         if config.init == "trained" and config.overrides:
@@ -127,12 +137,26 @@ def _vocab_size(recipe: Recipe, config: ModelConfig, tokenizer: TokenizerEntry |
     return recipe.corpus.tokenizer.vocab_size if config.init == "random" else tokenizers.MIN_VOCAB_SIZE
 
 
-def _tokenizer(recipe: Recipe) -> TokenizerEntry | None:
-    """The corpus' tokenizer; None where it is still to be trained, or where the corpus will say what is wrong."""
+def _tokenizer(recipe: Recipe, out: Path | None) -> TokenizerEntry | None:
+    """The corpus' tokenizer; None where it is still to be trained, or where the corpus will say what is wrong.
+
+    Once the corpus is prepared, its own copy: the tokenizer that the recipe names may be gone.
+    """
+    if out is not None and (prepared := _prepared_tokenizer(recipe, out)) is not None:
+        return prepared
     given = recipe.corpus.tokenizer
     if given.path is not None:
         return tokenizers.load(given.path, eos_token=given.eos_token).entry
     with suppress(InputError):
         if recipe.corpus.store is not None:
             return tokenizers.load(str(TokenStore.open(recipe.corpus.store).tokenizer_path)).entry
+    return None
+
+
+def _prepared_tokenizer(recipe: Recipe, out: Path) -> TokenizerEntry | None:
+    """That of the corpus in a run directory; None where it is not prepared, or not with these settings, or damaged."""
+    folder = RunDirectory(out).corpus
+    with suppress(InputError, RunFailedError):
+        if manifest.read(folder).get("config_digest") == config_digest(recipe.corpus):
+            return tokenizers.load(str(TokenStore.attach(folder).tokenizer_path)).entry
     return None

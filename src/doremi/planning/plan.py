@@ -54,7 +54,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
         InputError: what `preflight.check` refuses, a batch that cannot be split over the devices, a corpus that is not
             that of the recipe, or local inputs that are not there.
     """
-    preflight.check(recipe)
+    preflight.check(recipe, out)
     store = prepared_store(recipe, out)
     if store is None:
         check_inputs(recipe.corpus)
