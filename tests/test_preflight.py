@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import AutoConfig, BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from doremi import planning, preflight, recipe, slurm
 from doremi.cli import main
@@ -254,6 +254,37 @@ def test_every_verb_tries_each_model(capsys, written, verb):
     line = refused(capsys, written, f"models.main={{path: {encoder}}}", "training.global_batch_size=8", verb=verb)
     assert "bert is not causal" in line
     assert not (written.parent / "out" / "slurm").exists()
+
+
+@pytest.fixture
+def hub(written, monkeypatch):
+    """Lets ``org/model`` be configured as the model in the folder; the list of what was downloaded, all in vain."""
+    asked, original = [], AutoConfig.from_pretrained
+
+    def from_pretrained(path, *args, **kwargs):
+        return original(written.parent / "model" if path == "org/model" else path, *args, **kwargs)
+
+    def snapshot_download(name, **_):
+        asked.append(name)
+        raise OSError("no weights today")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return asked
+
+
+@pytest.mark.parametrize("setting", ["main={path: org/model, init: pretrained}",
+                                     "reference={path: org/model, init: trained}"])  # fmt: skip
+def test_weights_on_the_hub_are_downloaded_only_where_they_are_trained_with(written, tmp_path, hub, setting):
+    tokenizer = f"corpus.tokenizer={{path: {written.parent / 'model'}}}"
+    loaded = parsed(written, tokenizer, f"models.{setting}", "training.global_batch_size=8")
+    planning.make(loaded, tmp_path / "out")
+    slurm.write(loaded, tmp_path / "out", num_nodes=1)
+    preflight.check(loaded)
+    assert not hub
+    with pytest.raises(InputError, match="org/model: .*no weights today"):
+        preflight.check_machine(loaded)
+    assert hub == ["org/model"]
 
 
 # ---- a prepared corpus ----

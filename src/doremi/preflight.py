@@ -51,6 +51,8 @@ def check(recipe: Recipe, out: Path | None = None) -> None:
 def check_machine(recipe: Recipe, out: Path | None = None) -> None:
     """Refuse what cannot be trained here: optimizers that are not installed, kernels, what the device cannot do.
 
+    Weights that are on the hub are downloaded, and looked at as those in a folder are by `check`.
+
     Args:
         recipe: as of `check`.
         out: as of `check`.
@@ -73,6 +75,10 @@ def check_machine(recipe: Recipe, out: Path | None = None) -> None:
             chosen = attention.resolve(config.attn_implementation, precision=precision, hf_config=hf_config)
             model = pretrained.empty(hf_config, attention=chosen)
         argument_checks.check_machine(training, run, model)
+    for run in RUNS:  # last, since it downloads
+        config = getattr(recipe.models, run)
+        if config.path is not None and not Path(config.path).is_dir():
+            _check_checkpoint(config, _configure(recipe, run, tokenizer), tokenizer)
 
 
 def _check_seeds(recipe: Recipe) -> None:
@@ -83,8 +89,11 @@ def _check_seeds(recipe: Recipe) -> None:
 
 
 def _check_models(recipe: Recipe, tokenizer: TokenizerEntry | None) -> None:
-    """Every model is built without memory, the headers of its checkpoint are read, and a small copy of it is tried."""
-    from doremi.training import models, pretrained
+    """Every model is built without memory, the headers of its checkpoint are read, and a small copy of it is tried.
+
+    A checkpoint on the hub is left to `check_machine`: a plan or a job script is no reason to download weights.
+    """
+    from doremi.training import pretrained
 
     for run in RUNS:
         config: ModelConfig = getattr(recipe.models, run)
@@ -93,16 +102,23 @@ def _check_models(recipe: Recipe, tokenizer: TokenizerEntry | None) -> None:
         with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
             hf_config = _configure(recipe, run, tokenizer)
             pretrained.empty(hf_config)
-        if config.init == "pretrained":
-            assert config.path is not None
-            pretrained.check(config.path, hf_config=hf_config, renamed=models.renamed(config, hf_config))
-        if config.init == "trained":
-            assert config.path is not None
-            pretrained.check(config.path)
-            if tokenizer is not None:
-                models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+        if config.path is not None and Path(config.path).is_dir():
+            _check_checkpoint(config, hf_config, tokenizer)
     for run in RUNS:
         _try(recipe, run)
+
+
+def _check_checkpoint(config: ModelConfig, hf_config: PretrainedConfig, tokenizer: TokenizerEntry | None) -> None:
+    """The headers of a model's weights, where it begins with some; of a hub id they are downloaded as a whole."""
+    from doremi.training import models, pretrained
+
+    assert config.path is not None
+    if config.init == "pretrained":
+        pretrained.check(config.path, hf_config=hf_config, renamed=models.renamed(config, hf_config))
+    if config.init == "trained":
+        pretrained.check(config.path)
+        if tokenizer is not None:
+            models.trained_reference(config, tokenizer_digest=tokenizer.digest)
 
 
 def _try(recipe: Recipe, run: RunName) -> None:
