@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import AutoConfig, BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from doremi import preflight, recipe
+from doremi import planning, preflight, recipe, slurm
 from doremi.cli import main
 from doremi.corpus import tokenizers
 from doremi.errors import InputError
@@ -242,6 +243,66 @@ def test_a_vocabulary_that_is_known_is_compared_and_one_that_is_not_is_not_guess
 
 def test_a_model_of_any_size_takes_no_memory(written):
     preflight.check(parsed(written, "models.main=8b"))
+
+
+@pytest.mark.parametrize(
+    "verb", [("run", "--slurm", "1"), ("run", "--dry-run"), ("prepare",), ("evaluate",), ("plan",)], ids=" ".join
+)
+def test_every_verb_tries_each_model(capsys, written, verb):
+    encoder = written.parent / "encoder"
+    BertConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}).save_pretrained(encoder)
+    line = refused(capsys, written, f"models.main={{path: {encoder}}}", "training.global_batch_size=8", verb=verb)
+    assert "bert is not causal" in line
+    assert not (written.parent / "out" / "slurm").exists()
+
+
+@pytest.fixture
+def hub(written, monkeypatch):
+    """Lets ``org/model`` be configured as the model in the folder; the list of what was downloaded, all in vain."""
+    asked, original = [], AutoConfig.from_pretrained
+
+    def from_pretrained(path, *args, **kwargs):
+        return original(written.parent / "model" if path == "org/model" else path, *args, **kwargs)
+
+    def snapshot_download(name, **_):
+        asked.append(name)
+        raise OSError("no weights today")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", from_pretrained)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    return asked
+
+
+@pytest.mark.parametrize("setting", ["main={path: org/model, init: pretrained}",
+                                     "reference={path: org/model, init: trained}"])  # fmt: skip
+def test_weights_on_the_hub_are_downloaded_only_where_they_are_trained_with(written, tmp_path, hub, setting):
+    tokenizer = f"corpus.tokenizer={{path: {written.parent / 'model'}}}"
+    loaded = parsed(written, tokenizer, f"models.{setting}", "training.global_batch_size=8")
+    planning.make(loaded, tmp_path / "out")
+    slurm.write(loaded, tmp_path / "out", num_nodes=1)
+    preflight.check(loaded)
+    assert not hub
+    with pytest.raises(InputError, match="org/model: .*no weights today"):
+        preflight.check_machine(loaded)
+    assert hub == ["org/model"]
+
+
+# ---- a prepared corpus ----
+
+
+def test_a_prepared_corpus_needs_the_tokenizer_no_more_that_it_was_made_with(written, tmp_path):
+    given = tmp_path / "tokenizer"
+    tokenizers.train(["the a of and river stone walked slowly"], vocab_size=300).save(given)
+    loaded = parsed(written, f"corpus.tokenizer={{path: {given}}}", "training.global_batch_size=8")
+    out = tmp_path / "out"
+    open_experiment(loaded, out)
+    shutil.rmtree(given)
+    preflight.check_machine(loaded, out)
+    open_experiment(loaded, out)
+    planning.make(loaded, out)
+    slurm.write(loaded, out, num_nodes=1)
+    with pytest.raises(InputError, match="no such tokenizer folder or file"):
+        preflight.check(loaded, tmp_path / "elsewhere")
 
 
 # ---- the rest ----

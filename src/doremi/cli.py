@@ -267,7 +267,7 @@ def _run_in(loaded: Recipe, out: Path, options: argparse.Namespace) -> None:
     transformers_logging.disable_progress_bar()  # of saving and loading a model; training has its own
     pipeline.set_threads(loaded)
     if options.verb in TRAINING_VERBS:
-        pipeline.check_devices(loaded)
+        pipeline.check_devices(loaded, out)
     options.stage(pipeline.open_experiment(loaded, out), options)
 
 

@@ -62,7 +62,7 @@ def open_experiment(recipe: Recipe, out: Path) -> Experiment:
         InputError: what `preflight.check` refuses, the directory belongs to another recipe, or the recipe does not fit
             the corpus.
     """
-    _check_settings(recipe)
+    _check_settings(recipe, out)
     directory = RunDirectory(out)
     experiment = _experiment(recipe, directory, _prepare(recipe, directory))
     _check(experiment)
@@ -139,33 +139,17 @@ def _check_tokenizer(store: TokenStore) -> None:
 # ---- checks ----
 
 
-def _check_settings(recipe: Recipe) -> None:
+def _check_settings(recipe: Recipe, out: Path) -> None:
     """What can be known before the corpus is prepared."""
     from doremi.training import arguments
 
     for run in RUNS:
         arguments.check(recipe.training.for_run(run))
-    preflight.check(recipe)
-    check_models(recipe)
+    preflight.check(recipe, out)
     if recipe.evaluation.tasks and launch.is_first():
         from doremi.evaluation import downstream
 
         downstream.check_tasks(recipe.evaluation.tasks, num_fewshot=recipe.evaluation.num_fewshot)
-
-
-def check_models(recipe: Recipe) -> None:
-    """Each model can be trained as the recipe asks: a causal LM, with documents apart where they are to be.
-
-    Raises:
-        InputError: one cannot.
-    """
-    from doremi.training import suitability
-
-    for run in RUNS:
-        settings = recipe.training.for_run(run)
-        suitability.check(
-            getattr(recipe.models, run), sequence_length=settings.sequence_length, documents=settings.documents
-        )
 
 
 def _check(experiment: Experiment) -> None:

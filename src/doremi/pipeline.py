@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from doremi import answer, files, launch, planned_runs, preflight, runs
@@ -23,8 +24,8 @@ def set_threads(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.training.num_threads)
 
 
-def check_devices(recipe: Recipe) -> None:
-    """What training needs of this machine.
+def check_devices(recipe: Recipe, out: Path) -> None:
+    """What training into the run directory ``out`` needs of this machine.
 
     Raises:
         InputError: see `arguments.check_devices`, `trackers.check` and `preflight.check_machine`.
@@ -34,7 +35,7 @@ def check_devices(recipe: Recipe) -> None:
     for run in RUNS:
         arguments.check_devices(recipe.training.for_run(run))
         trackers.check(recipe.training.for_run(run).arguments)
-    preflight.check_machine(recipe)
+    preflight.check_machine(recipe, out)
 
 
 def run_all(experiment: Experiment) -> dict[str, Any] | None:

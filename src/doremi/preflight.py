@@ -7,12 +7,15 @@ trains, since a corpus is often prepared, and a job script written, where there 
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doremi import launch, weight_specs
-from doremi.corpus import TokenStore, tokenizers
-from doremi.errors import InputError
+from doremi.corpus import TokenStore, manifest, tokenizers
+from doremi.corpus.job import config_digest
+from doremi.errors import InputError, RunFailedError
 from doremi.recipe import RUNS, ModelConfig, Recipe, RunName
+from doremi.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -22,8 +25,12 @@ if TYPE_CHECKING:
 MAX_SEEDS = 2**32
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, out: Path | None = None) -> None:
     """Refuse what could be refused on any machine without the corpus; done by the first of several processes.
+
+    Args:
+        recipe: whose paths must be there, but for that of a tokenizer that a prepared corpus has its own copy of.
+        out: the run directory, where one is known; only looked at.
 
     Raises:
         InputError: names the key of the recipe, or the file of a checkpoint.
@@ -38,11 +45,17 @@ def check(recipe: Recipe) -> None:
     for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
         if spec is not None:
             weight_specs.check(spec)
-    _check_models(recipe)
+    _check_models(recipe, _tokenizer(recipe, out))
 
 
-def check_machine(recipe: Recipe) -> None:
+def check_machine(recipe: Recipe, out: Path | None = None) -> None:
     """Refuse what cannot be trained here: optimizers that are not installed, kernels, what the device cannot do.
+
+    Weights that are on the hub are downloaded, and looked at as those in a folder are by `check`.
+
+    Args:
+        recipe: as of `check`.
+        out: as of `check`.
 
     Raises:
         InputError: names the key of the recipe.
@@ -51,7 +64,7 @@ def check_machine(recipe: Recipe) -> None:
 
     if not launch.is_first():
         return
-    tokenizer = _tokenizer(recipe)
+    tokenizer = _tokenizer(recipe, out)
     for run in RUNS:
         training, config = recipe.training.for_run(run), getattr(recipe.models, run)
         arguments.check(training)
@@ -62,6 +75,10 @@ def check_machine(recipe: Recipe) -> None:
             chosen = attention.resolve(config.attn_implementation, precision=precision, hf_config=hf_config)
             model = pretrained.empty(hf_config, attention=chosen)
         argument_checks.check_machine(training, run, model)
+    for run in RUNS:  # last, since it downloads
+        config = getattr(recipe.models, run)
+        if config.path is not None and not Path(config.path).is_dir():
+            _check_checkpoint(config, _configure(recipe, run, tokenizer), tokenizer)
 
 
 def _check_seeds(recipe: Recipe) -> None:
@@ -71,11 +88,13 @@ def _check_seeds(recipe: Recipe) -> None:
         raise InputError(f"seed: the models of this recipe have seeds up to {last}; they must be below {MAX_SEEDS}")
 
 
-def _check_models(recipe: Recipe) -> None:
-    """Every model is built without memory, and the headers of its checkpoint are read."""
-    from doremi.training import models, pretrained
+def _check_models(recipe: Recipe, tokenizer: TokenizerEntry | None) -> None:
+    """Every model is built without memory, the headers of its checkpoint are read, and a small copy of it is tried.
 
-    tokenizer = _tokenizer(recipe)
+    A checkpoint on the hub is left to `check_machine`: a plan or a job script is no reason to download weights.
+    """
+    from doremi.training import pretrained
+
     for run in RUNS:
         config: ModelConfig = getattr(recipe.models, run)
         if config.init == "trained" and config.overrides:
@@ -83,14 +102,33 @@ def _check_models(recipe: Recipe) -> None:
         with pretrained.explained(f"models.{run}: {config.preset or config.path}"):
             hf_config = _configure(recipe, run, tokenizer)
             pretrained.empty(hf_config)
-        if config.init == "pretrained":
-            assert config.path is not None
-            pretrained.check(config.path, hf_config=hf_config, renamed=models.renamed(config, hf_config))
-        if config.init == "trained":
-            assert config.path is not None
-            pretrained.check(config.path)
-            if tokenizer is not None:
-                models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+        if config.path is not None and Path(config.path).is_dir():
+            _check_checkpoint(config, hf_config, tokenizer)
+    for run in RUNS:
+        _try(recipe, run)
+
+
+def _check_checkpoint(config: ModelConfig, hf_config: PretrainedConfig, tokenizer: TokenizerEntry | None) -> None:
+    """The headers of a model's weights, where it begins with some; of a hub id they are downloaded as a whole."""
+    from doremi.training import models, pretrained
+
+    assert config.path is not None
+    if config.init == "pretrained":
+        pretrained.check(config.path, hf_config=hf_config, renamed=models.renamed(config, hf_config))
+    if config.init == "trained":
+        pretrained.check(config.path)
+        if tokenizer is not None:
+            models.trained_reference(config, tokenizer_digest=tokenizer.digest)
+
+
+def _try(recipe: Recipe, run: RunName) -> None:
+    """A model can be trained as the recipe asks: a causal LM, with documents apart where they are to be."""
+    from doremi.training import suitability
+
+    settings = recipe.training.for_run(run)
+    suitability.check(
+        getattr(recipe.models, run), sequence_length=settings.sequence_length, documents=settings.documents
+    )
 
 
 def _configure(recipe: Recipe, run: RunName, tokenizer: TokenizerEntry | None) -> PretrainedConfig:
@@ -115,12 +153,26 @@ def _vocab_size(recipe: Recipe, config: ModelConfig, tokenizer: TokenizerEntry |
     return recipe.corpus.tokenizer.vocab_size if config.init == "random" else tokenizers.MIN_VOCAB_SIZE
 
 
-def _tokenizer(recipe: Recipe) -> TokenizerEntry | None:
-    """The corpus' tokenizer; None where it is still to be trained, or where the corpus will say what is wrong."""
+def _tokenizer(recipe: Recipe, out: Path | None) -> TokenizerEntry | None:
+    """The corpus' tokenizer; None where it is still to be trained, or where the corpus will say what is wrong.
+
+    Once the corpus is prepared, its own copy: the tokenizer that the recipe names may be gone.
+    """
+    if out is not None and (prepared := _prepared_tokenizer(recipe, out)) is not None:
+        return prepared
     given = recipe.corpus.tokenizer
     if given.path is not None:
         return tokenizers.load(given.path, eos_token=given.eos_token).entry
     with suppress(InputError):
         if recipe.corpus.store is not None:
             return tokenizers.load(str(TokenStore.open(recipe.corpus.store).tokenizer_path)).entry
+    return None
+
+
+def _prepared_tokenizer(recipe: Recipe, out: Path) -> TokenizerEntry | None:
+    """That of the corpus in a run directory; None where it is not prepared, or not with these settings, or damaged."""
+    folder = RunDirectory(out).corpus
+    with suppress(InputError, RunFailedError):
+        if manifest.read(folder).get("config_digest") == config_digest(recipe.corpus):
+            return tokenizers.load(str(TokenStore.attach(folder).tokenizer_path)).entry
     return None

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from doremi.errors import InputError
 from doremi.recipe import ModelConfig
-from doremi.training import suitability
+from doremi.training import models, noise, suitability
 from doremi.training.presets import PRESETS
 from doremi.training.shrinking import shrunken
 from tests.conformance import zoo
@@ -120,3 +120,25 @@ def test_the_same_model_is_tried_once(monkeypatch):
     for documents in ("joined", "joined", "separate"):
         suitability.check(ModelConfig(preset="tiny"), sequence_length=16, documents=documents)
     assert tries == ["joined", "separate"]
+
+
+@pytest.mark.parametrize("kernel", ["auto", "sdpa", "eager"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt_oss"])  # the latter has no sdpa
+@pytest.mark.parametrize("init", ["random", "pretrained"])
+def test_a_model_is_not_tried_again_once_it_is_built(tmp_path, monkeypatch, init, name, kernel):
+    if (name, kernel) == ("gpt_oss", "sdpa"):
+        pytest.skip("refused")
+    folder = zoo.write(name, tmp_path / name)
+    if init == "pretrained":
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    built, original = [], suitability._random_model
+    monkeypatch.setattr(suitability, "_random_model", lambda *args: built.append(args) or original(*args))
+    config = ModelConfig(path=str(folder), init=init, attn_implementation=kernel)
+    suitability.check(config, sequence_length=12, documents="joined")
+    hf_config = models.configure(config, vocab_size=64, eos_token_id=3, sequence_length=12)
+    model = models.build(config, hf_config, seed=1, attention=None if kernel == "auto" else kernel)
+    before = len(built)
+    model.config.use_cache = False  # as training does
+    noise.disable(model)
+    suitability.check_model(model, documents="joined")
+    assert len(built) == before > 0

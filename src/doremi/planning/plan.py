@@ -10,7 +10,7 @@ from doremi import preflight, published
 from doremi.corpus import TokenStore
 from doremi.corpus.listing import check_inputs
 from doremi.evaluation.perplexity import finite
-from doremi.experiment import RUNS, check_models, prepared_store
+from doremi.experiment import RUNS, prepared_store
 from doremi.planning import disk, doubts, held_out, memory
 from doremi.planning.disk import Disk
 from doremi.planning.held_out import HeldOutScoring
@@ -54,8 +54,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
         InputError: what `preflight.check` refuses, a batch that cannot be split over the devices, a corpus that is not
             that of the recipe, or local inputs that are not there.
     """
-    preflight.check(recipe)
-    check_models(recipe)
+    preflight.check(recipe, out)
     store = prepared_store(recipe, out)
     if store is None:
         check_inputs(recipe.corpus)

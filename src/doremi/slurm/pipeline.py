@@ -34,7 +34,7 @@ def write(recipe: Recipe, out: Path, *, num_nodes: int) -> Path:
     for run in RUNS:
         arguments.split_batch(recipe.training.for_run(run), world_size=num_nodes * num_processes(recipe.cluster))
     redaction.refuse_in_jobs(recipe.model_dump(mode="json"))
-    preflight.check(recipe)
+    preflight.check(recipe, out)
     directory = RunDirectory(out.absolute())
     directory.claim(recipe)
     path = directory.root / "slurm" / "pipeline.sh"

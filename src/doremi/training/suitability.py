@@ -7,6 +7,7 @@ size. The model itself is probed again when it is trained.
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 VOCAB_SIZE = 64
 MAX_PARAMETERS = 100_000_000
 ON_CPU = ("eager", "sdpa")
+LEFT_BY_MODELS = ("dtype", "architectures", "use_cache")  # values of a configuration that change no try
 
 _passed: set[tuple[str, str | None, str]] = set()  # configurations that this process has tried
 
@@ -63,11 +65,25 @@ def check_config(hf_config: PretrainedConfig, *, attention: str | None, document
     """
     hf_config = copy.deepcopy(hf_config)
     _fit_to_probe(configurations.text_part(hf_config))
-    implementation = attention if attention in ON_CPU else None
-    key = (hf_config.to_json_string(use_diff=False), implementation, documents)
+    noise.disable_in(hf_config)
+    implementation = _kernel(hf_config, attention)
+    key = (_identity(hf_config), implementation, documents)
     if key not in _passed:  # the three models of a recipe are mostly the same
         _check(hf_config, implementation, documents)
         _passed.add(key)
+
+
+def _kernel(hf_config: PretrainedConfig, attention: str | None) -> str | None:
+    """The implementation to try; None: what the type has by default on the CPU, also where it is named."""
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(hf_config)]
+    default = "sdpa" if model_class._supports_sdpa else "eager"
+    return attention if attention in ON_CPU and attention != default else None
+
+
+def _identity(hf_config: PretrainedConfig) -> str:
+    """What distinguishes two configurations to a try: not what a model or its training leaves in its own."""
+    values = json.loads(hf_config.to_json_string(use_diff=False))
+    return json.dumps({key: value for key, value in values.items() if key not in LEFT_BY_MODELS}, sort_keys=True)
 
 
 def _fit_to_probe(text: PretrainedConfig) -> None:
@@ -109,7 +125,6 @@ def _find_probe(hf_config: PretrainedConfig, implementation: str | None) -> Prob
 
 def _build(hf_config: PretrainedConfig, implementation: str | None) -> PreTrainedModel | None:
     """The small model, or None where it is not small enough or sizes do not go together."""
-    noise.disable_in(hf_config)
     try:
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(hf_config, attn_implementation=implementation)
