@@ -88,7 +88,8 @@ def _refused(config: ModelConfig, run: RunName) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 the code of any model
         raise InputError(
             f"models.{run}: {config.path or config.preset} cannot be built as a causal model: "
-            f"{shorten(first_line(error), 200)}. Check its config.json and models.{run}.overrides, or take another model"
+            f"{shorten(first_line(error), 200)}. Check its config.json and models.{run}.overrides, or take another "
+            "model"
         ) from None
 
 
