@@ -282,7 +282,7 @@ def test_weights_on_the_hub_are_downloaded_only_where_they_are_trained_with(writ
     slurm.write(loaded, tmp_path / "out", num_nodes=1)
     preflight.check(loaded)
     assert not hub
-    with pytest.raises(InputError, match="org/model: .*no weights today"):
+    with pytest.raises(InputError, match=r"org/model: .*no weights today"):
         preflight.check_machine(loaded)
     assert hub == ["org/model"]
 
