@@ -50,7 +50,7 @@ def add_perplexity(verbs: argparse._SubParsersAction) -> None:
 
 
 def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 

@@ -155,3 +155,11 @@ def test_an_attention_implementation_that_the_type_lacks(tmp_path):
 @pytest.mark.parametrize("name", ["gemma2", "gpt_oss", "gptj", "bloom", "mpt", "mamba", "llama"])
 def test_auto_builds_every_type(tmp_path, name):
     assert build(tmp_path, name).config._attn_implementation in ("eager", "sdpa")
+
+
+@pytest.mark.parametrize("layers", [0, -3])
+def test_a_model_of_no_layers_is_refused(layers):
+    """transformers builds one, and it trains."""
+    config = ModelConfig(preset="tiny", overrides={"num_hidden_layers": layers})
+    with pytest.raises(InputError, match=rf"llama with {layers} layers \(num_hidden_layers\); at least 1 is needed"):
+        models.configure(config, vocab_size=97, eos_token_id=0, sequence_length=8)

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from doremi import files, launch, redaction
-from doremi.errors import InputError
+from doremi.errors import InputError, shown
 from doremi.training import distributed, passed_through
 from doremi.training.schedules import LearningRateSchedule
 
@@ -166,14 +166,21 @@ def _check_fsdp(arguments: dict[str, Any]) -> None:
     fsdp_config = arguments.get("fsdp_config") or {}
     if isinstance(fsdp_config, str):
         fsdp_config = files.read_json(Path(fsdp_config))
+    if not isinstance(fsdp_config, dict):
+        raise InputError(
+            f"training.arguments.fsdp_config is {shown(fsdp_config)}; expected a mapping, or a JSON file of one"
+        )
     chosen = {key.removeprefix("fsdp_"): value for key, value in fsdp_config.items()}
     if chosen.get("state_dict_type", "FULL_STATE_DICT") != "FULL_STATE_DICT":
         raise InputError(
             f"training.arguments.fsdp_config.state_dict_type is {chosen['state_dict_type']}, which has a pickle for an "
             "index; leave it out: FULL_STATE_DICT gathers model and optimizer in the first process' memory to save"
         )
-    if int(chosen.get("version", 2)) != 2:
-        raise InputError("training.arguments.fsdp_config.version: only FSDP2 is supported; leave it out")
+    if chosen.get("version", 2) not in (2, "2"):
+        raise InputError(
+            f"training.arguments.fsdp_config.version is {shown(chosen['version'])}: only FSDP2 is supported; leave it "
+            "out"
+        )
     if arguments.get("fsdp") and arguments.get("optim") == "adafactor":
         raise InputError(
             "training.arguments: Adafactor of transformers fails on parameters that FSDP2 has sharded; use "

@@ -45,6 +45,7 @@ def configure(config: ModelConfig, *, vocab_size: int, eos_token_id: int, sequen
     whole = load_config(config)
     text = text_part(whole)
     _override(config.overrides, whole, text)
+    _check_depth(text)
     hf_config = _to_build(whole, text)
     attention.check(config.attn_implementation, hf_config)
     if config.init == "random":
@@ -127,6 +128,13 @@ def _override(overrides: dict[str, Any], whole: PretrainedConfig, text: Pretrain
             if isinstance(getattr(part, key), PretrainedConfig):
                 raise InputError(f"models: overrides: {key} is a configuration of its own; name the values within it")
             _set(part, key, value)
+
+
+def _check_depth(text: PretrainedConfig) -> None:
+    """A model of no layers is built and trained without any error."""
+    layers = getattr(text, "num_hidden_layers", 1)
+    if type(layers) is int and layers < 1:
+        raise InputError(f"models: {text.model_type} with {layers} layers (num_hidden_layers); at least 1 is needed")
 
 
 def _set(config: PretrainedConfig, key: str, value: Any) -> None:
