@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from doremi import planning, preflight, recipe, slurm
+from doremi import pipeline, planning, preflight, recipe, slurm
 from doremi.cli import main
 from doremi.corpus import tokenizers
 from doremi.errors import InputError
 from doremi.experiment import open_experiment
 from doremi.recipe import RUNS
-from doremi.training import argument_checks, passed_through
+from doremi.training import argument_checks, passed_through, trackers
 from tests.end_to_end.conftest import write_corpus, write_recipe
 
 SIZES = {
@@ -124,6 +124,18 @@ def test_a_tracker_that_is_not_installed_is_noticed(written, monkeypatch):
     monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
     with pytest.raises(InputError, match=r"training\.arguments\.report_to: .*wandb"):
         preflight.check_machine(parsed(written, "training.arguments={report_to: wandb}"))
+
+
+@pytest.mark.parametrize(
+    ("main", "expected"),
+    [("{steps: 7}", [["tensorboard"]]), ("{arguments: {report_to: none}}", [["tensorboard"], "none"])],
+)
+def test_a_tracker_is_asked_once(written, tmp_path, monkeypatch, main, expected):
+    asked = []
+    monkeypatch.setattr(trackers, "check", lambda arguments: asked.append(arguments["report_to"]))
+    given = "training.arguments={report_to: [tensorboard]}"
+    pipeline.check_devices(parsed(written, given, f"training.overrides={{main: {main}}}"), tmp_path / "out")
+    assert asked == expected
 
 
 def test_what_the_model_must_be_able_to_do_is_asked_of_the_model(written, monkeypatch):

@@ -32,9 +32,11 @@ def check_devices(recipe: Recipe, out: Path) -> None:
     """
     from doremi.training import arguments, trackers
 
-    for run in RUNS:
-        arguments.check_devices(recipe.training.for_run(run))
-        trackers.check(recipe.training.for_run(run).arguments)
+    settings = [recipe.training.for_run(run) for run in RUNS]
+    for each in settings:
+        arguments.check_devices(each)
+    for given in {str(each.arguments.get("report_to")): each.arguments for each in settings}.values():
+        trackers.check(given)  # W&B's login asks the network
     preflight.check_machine(recipe, out)
 
 
