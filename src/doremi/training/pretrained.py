@@ -27,6 +27,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 HUB_FILES = ("*.json", "model*.safetensors", "*.txt", "*.model")  # no pickles
 NUM_SHOWN = 3  # tensors that a message names
 MAX_REASON = 200  # characters of somebody else's message
+TALKATIVE = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
 
 # what code of others raises over a file or a value that it did not expect
 FOREIGN_ERRORS = (
@@ -274,11 +275,13 @@ def _shape(shape: Iterable[int]) -> str:
 
 @contextmanager
 def _no_table() -> Iterator[None]:
-    """Without transformers' table of what is missing: it is refused in a line."""
-    theirs = logging.getLogger("transformers.modeling_utils")
-    level = theirs.level
-    theirs.setLevel(logging.CRITICAL)
+    """Without transformers' table of what is missing: it is refused in a line. Nor is there talk of shards."""
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for theirs in loggers:
+        theirs.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        theirs.setLevel(level)
+        for theirs, level in zip(loggers, levels, strict=True):
+            theirs.setLevel(level)
