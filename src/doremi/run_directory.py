@@ -106,12 +106,18 @@ class RunDirectory:
             files.write_text(self.recipe, text)
 
     def _remove_partial(self) -> None:
-        """Remove what killed runs left half-written, from the places that are ours: ``root`` may hold others' files."""
+        """Remove what killed runs left half-written, from the places that are ours: ``root`` may hold others' files.
+
+        Their locks as well: who trains holds the root too, so that nobody does.
+        """
+        from doremi.corpus import lock
+
         files.remove_partial_of(self.root, OF_THE_ROOT)
         if self.recipe.is_file():
             for pattern in OWN_FOLDERS:
                 for folder in self.root.glob(pattern):
                     files.remove_partial(folder)
+                    (folder / lock.NAME).unlink(missing_ok=True)
 
     @contextmanager
     def held(self, *, alone: bool = True) -> Iterator[None]:
