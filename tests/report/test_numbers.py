@@ -40,6 +40,28 @@ from doremi.report import numbers
         (numbers.duration, 372, "6 min 12 s"),
         (numbers.duration, 11_100, "3 h 05 min"),
         (numbers.duration, 3 * 86400, "3.0 days"),
+        # the places where the form changes
+        (numbers.percent, 0.5e-4, "0.01%"),
+        (numbers.factor, 0.005, "0.01x"),
+        (numbers.factor, 99.99, "99.99x"),
+        (numbers.factor, 100.0, "100x"),
+        (numbers.count, 999.4e12, "999T"),
+        (numbers.count, 999.5e12, "1.00e+15"),
+        (numbers.count, 0.9995e3, "1.00K"),
+        (numbers.count, 9_994, "9.99K"),
+        (numbers.count, 9_996, "10.0K"),
+        (numbers.epochs, 0.005, "0.01"),
+        (numbers.epochs, 0.0, "0.00"),
+        (numbers.epochs, 9.99, "9.99"),
+        (numbers.epochs, 9.995, "10.0"),
+        (numbers.duration, 59.4, "59 s"),
+        (numbers.duration, 3599, "59 min 59 s"),
+        (numbers.duration, 3600, "1 h 00 min"),
+        (numbers.duration, 48 * 3600 - 1, "47 h 59 min"),
+        (numbers.duration, 48 * 3600, "2.0 days"),
+        (numbers.p_value, 0.0123, "0.012"),
+        (numbers.p_value, 0.0004, "<0.001"),
+        (numbers.p_value, 0.0005, "0.001"),
     ],
 )
 def test_shown_as(show, value, shown):
@@ -57,7 +79,19 @@ def test_shown_as(show, value, shown):
         numbers.whole,
         numbers.epochs,
         numbers.duration,
+        numbers.p_value,
+        numbers.interval,
     ],
 )
 def test_what_was_not_measured_shows_as_a_dash(show):
     assert show(None) == "-"
+
+
+def test_intervals_and_errors():
+    assert numbers.interval((-0.0711, -0.0326)) == "-0.071 to -0.033"
+    assert numbers.interval((0.5, 2), numbers.factor) == "0.50x to 2.00x"
+    assert numbers.with_interval(-0.052, (-0.0711, -0.0326)) == "-0.052 (-0.071 to -0.033)"
+    assert numbers.with_interval(1.5, (1, 2), numbers.factor) == "1.50x (1.00x to 2.00x)"
+    assert numbers.with_interval(-0.052, None) == "-0.052"
+    assert numbers.with_error(0.3124, 0.0211) == "0.312 +/- 0.021"
+    assert numbers.with_error(0.3124, None) == "0.312"
