@@ -32,7 +32,7 @@ def test_a_limit_of_nothing_is_refused(value):
 
 
 def test_an_unknown_action_is_refused():
-    with pytest.raises(InputError, match="the action at max_epochs is 'stop'; it must be one of .*'warn'"):
+    with pytest.raises(InputError, match=r"the action at max_epochs is 'stop'; it must be one of .*'warn'"):
         RepetitionLimit(4.0, "stop")
 
 
