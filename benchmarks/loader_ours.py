@@ -20,8 +20,8 @@ class Doremi(Contestant):
     @classmethod
     def prepare(cls, data: Data) -> None:
         from doremi import files
-        from doremi.corpus import manifest
-        from doremi.corpus.shards import ShardWriter
+        from doremi.corpus.preparing.shards import ShardWriter
+        from doremi.corpus.storing import manifest
 
         store = data.folder / "store"
         if (store / manifest.NAME).is_file():

@@ -17,7 +17,7 @@ from benchmarks.prepare_ours import config
 from benchmarks.prepare_peers import filter_per_domain
 from benchmarks.prepare_text import Text
 from doremi.corpus import prepare
-from doremi.corpus.backends import Backend
+from doremi.corpus.tokenizing.backends import Backend
 
 Streams = dict[str, np.ndarray]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmarks.prepare_text import DOMAIN_FIELD, Text
 from doremi.corpus import TokenStore, prepare
-from doremi.corpus.backends import Backend
-from doremi.corpus.documents import read
-from doremi.corpus.inputs import input_files
-from doremi.recipe import CorpusConfig
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.reading.documents import read
+from doremi.corpus.reading.inputs import input_files
+from doremi.corpus.tokenizing.backends import Backend
 
 
 def config(text: Text, *, backend: Backend = "auto") -> CorpusConfig:

@@ -95,7 +95,7 @@ def _write(path: Path, records: Iterable[Record]) -> None:
 
 def _collect(path: Path) -> Path:
     """Text of this Python installation, as `doremi demo` reads it."""
-    from doremi.corpus import sample
+    from doremi.corpus.demo import sample
 
     domains: dict[str, list[str]] = {}
     for domain, text in sample.documents():

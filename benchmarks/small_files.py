@@ -30,7 +30,7 @@ CONTESTANTS = ("doremi", "doremi, fastokens", "datatrove", "datasets.map")
 
 def write_files(folder: Path, num_files: int) -> None:
     """The files, and the tokenizer beside them."""
-    from doremi.corpus import tokenizers
+    from doremi.corpus.tokenizing import tokenizers
 
     source = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -48,7 +48,7 @@ def write_files(folder: Path, num_files: int) -> None:
 def doremi(folder: Path, out: Path, backend: str) -> Callable[[], int]:
     """Our preparation: read, route, encode, write, digest, manifest."""
     from doremi.corpus import prepare
-    from doremi.recipe import CorpusConfig
+    from doremi.corpus.config import CorpusConfig
 
     tokenizer = {"path": str(folder / "tokenizer"), "backend": backend}
     inputs = [{"path": str(folder / "in"), "domain_field": "set"}]

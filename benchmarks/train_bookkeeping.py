@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.train_setup import SEED, Setting, SyntheticStore, build_model, make_trainer
 from benchmarks.train_turns import Clock, LoopRun, interleave
-from doremi.training import DoReMiTrainer, ExcessLoss, TokenMean, objective, trainer
-from doremi.training.token_loss import TokenLosses
+from doremi.models.token_loss import TokenLosses
+from doremi.training import DoReMiTrainer, ExcessLoss, TokenMean, signals, trainer
 
 STEPS_PER_LOG = 20  # the recipe's default
 
@@ -76,7 +76,7 @@ def _fixed_losses(setting: Setting) -> Iterator[None]:
     with (
         mock.patch.object(trainer, "token_losses", token_losses),
         mock.patch.object(trainer, "token_nats", token_nats),
-        mock.patch.object(objective, "token_nats", token_nats),
+        mock.patch.object(signals, "token_nats", token_nats),
     ):
         yield
 

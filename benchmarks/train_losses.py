@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from benchmarks.train_setup import SEED, Setting, build_model
 from benchmarks.train_turns import Clock, LoopRun, interleave
-from doremi.training.token_loss import token_nats
+from doremi.models.token_loss import token_nats
 
 Batch = dict[str, torch.Tensor]
 TokenNats = Callable[[torch.nn.Module, Batch], torch.Tensor]

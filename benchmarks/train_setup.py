@@ -13,7 +13,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, TrainingArguments
 from benchmarks.train_sizes import Sizes
 from doremi.mixture import MixtureSettings, RepetitionLimit
 from doremi.training import DoReMiTrainer
-from doremi.training.objective import Objective
+from doremi.training.signals import Objective
 
 HEAD_WIDTH = 64
 SEED = 0

@@ -13,11 +13,11 @@ from transformers import GPTNeoXForCausalLM
 
 from benchmarks.train_setup import SEED, Setting, SyntheticStore, build_model, make_trainer
 from benchmarks.train_turns import Clock, LoopRun, Run, TrainerRun, interleave
+from doremi.models.compilation import compile_layers
+from doremi.models.token_loss import token_nats
 from doremi.training import ExcessLoss, TokenMean
-from doremi.training.compilation import compile_layers
-from doremi.training.objective import Objective
 from doremi.training.reference_cache import ReferenceCache
-from doremi.training.token_loss import token_nats
+from doremi.training.signals import Objective
 
 WARMUP_TURNS = 2  # the first step begins the run, compiles and makes the optimizer's state
 WHOLE_BATCH = {  # figure: which run over which

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from doremi import files
-from doremi.corpus import tokenizers
-from doremi.experiment import Experiment
-from doremi.recipe import parse
-from doremi.run_directory import RunDirectory
+from doremi.corpus.tokenizing import tokenizers
+from doremi.experiment.opening import Experiment
+from doremi.experiment.recipe import parse
+from doremi.experiment.run_directory import RunDirectory
 from doremi.weights import DomainWeights
 
 DOCUMENTS = {"a": ["stone and river", "the house", "light"], "b": ["x = 1", "y = x + 22"], "c": ["q0 Zx 9k 7f"]}

@@ -8,10 +8,11 @@ import logging
 import numpy as np
 import pytest
 
-from doremi import DomainWeights, answer, files, planned_runs, recipe
-from doremi.experiment import Experiment
-from doremi.reweighting import group_dro
-from doremi.run_directory import RunDirectory
+from doremi import DomainWeights, files
+from doremi.experiment import planned_runs, recipe, search
+from doremi.experiment.opening import Experiment
+from doremi.experiment.run_directory import RunDirectory
+from doremi.methods import group_dro
 
 NAMES = ("web", "code", "books")
 START = {"web": 0.5, "code": 0.3, "books": 0.2}
@@ -71,8 +72,8 @@ def find(tmp_path, monkeypatch):
             "seed": seed,
         }
         experiment = Experiment(recipe.parse(content), RunDirectory(tmp_path), Store(), DomainWeights(START))
-        monkeypatch.setattr(answer.runs, "train", proxies.train)
-        found = answer.find_weights(experiment)
+        monkeypatch.setattr(search.runs, "train", proxies.train)
+        found = search.find_weights(experiment)
         assert dict(DomainWeights.from_json(tmp_path / "weights.json")) == dict(found)
         return dict(found), json.loads((tmp_path / "weights.json").read_text())["provenance"]
 
@@ -171,8 +172,8 @@ def test_processes_but_the_first_wait_for_these_very_weights(find, monkeypatch, 
         DomainWeights(dict(zip(NAMES, FIXED, strict=True))).to_json(path, provenance={})
         held.append(is_there())
 
-    monkeypatch.setattr(answer.launch, "is_first", lambda: False)
-    monkeypatch.setattr(answer.launch, "wait_for", wait_for)
+    monkeypatch.setattr(search.launch, "is_first", lambda: False)
+    monkeypatch.setattr(search.launch, "wait_for", wait_for)
     find(Proxies(around(FIXED, gain=0.0)))
     assert held == [False, True, False, True]
 

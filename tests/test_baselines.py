@@ -8,40 +8,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doremi import baselines, published
 from doremi.errors import InputError
+from doremi.weights import published, rules
 
 SIZES = {"web": 800, "code": 150, "tiny": 50}
 
 
 def test_natural_times_epochs():
     """The Pile's way: 800, 150 · 2, 50 · 4 of 1,300."""
-    found = baselines.natural_with_epochs(SIZES, epochs={"code": 2, "tiny": 4})
+    found = rules.natural_with_epochs(SIZES, epochs={"code": 2, "tiny": 4})
     assert dict(found) == pytest.approx({"web": 8 / 13, "code": 3 / 13, "tiny": 2 / 13}, abs=1e-15)
     with pytest.raises(InputError, match="epochs of 'cdoe': no such domain; there are 'web', 'code', 'tiny'"):
-        baselines.natural_with_epochs(SIZES, epochs={"cdoe": 2})
+        rules.natural_with_epochs(SIZES, epochs={"cdoe": 2})
     with pytest.raises(InputError, match="epochs of 'code' are 0"):
-        baselines.natural_with_epochs(SIZES, epochs={"code": 0})
+        rules.natural_with_epochs(SIZES, epochs={"code": 0})
     for wrong in (math.inf, math.nan, "2", True):
         with pytest.raises(InputError, match=f"epochs of 'code' are {wrong!r}; they must be a number above 0"):
-            baselines.natural_with_epochs(SIZES, epochs={"code": wrong})
+            rules.natural_with_epochs(SIZES, epochs={"code": wrong})
 
 
 def test_temperature():
     """Sizes 16, 4, 1 at τ = 2 give 4, 2, 1 of 7; τ = 1 is natural, τ = 0.5 squares."""
     sizes = {"a": 16, "b": 4, "c": 1}
-    assert dict(baselines.temperature(sizes, temperature=2)) == pytest.approx({"a": 4 / 7, "b": 2 / 7, "c": 1 / 7})
-    assert dict(baselines.temperature(sizes, temperature=1)) == pytest.approx({"a": 16 / 21, "b": 4 / 21, "c": 1 / 21})
+    assert dict(rules.temperature(sizes, temperature=2)) == pytest.approx({"a": 4 / 7, "b": 2 / 7, "c": 1 / 7})
+    assert dict(rules.temperature(sizes, temperature=1)) == pytest.approx({"a": 16 / 21, "b": 4 / 21, "c": 1 / 21})
     sharp = {"a": 256 / 273, "b": 16 / 273, "c": 1 / 273}
-    assert dict(baselines.temperature(sizes, temperature=0.5)) == pytest.approx(sharp)
-    assert set(baselines.temperature(sizes, temperature=math.inf).values()) == {1 / 3}
-    assert dict(baselines.temperature({"a": 1, "empty": 0}, temperature=math.inf)) == {"a": 1.0, "empty": 0.0}
+    assert dict(rules.temperature(sizes, temperature=0.5)) == pytest.approx(sharp)
+    assert set(rules.temperature(sizes, temperature=math.inf).values()) == {1 / 3}
+    assert dict(rules.temperature({"a": 1, "empty": 0}, temperature=math.inf)) == {"a": 1.0, "empty": 0.0}
     huge = {"a": 10**12, "b": 10**10}  # τ = 0.02: to the power of 50, beyond any float
-    assert dict(baselines.temperature(huge, temperature=0.02)) == pytest.approx({"a": 1, "b": 1e-100})
+    assert dict(rules.temperature(huge, temperature=0.02)) == pytest.approx({"a": 1, "b": 1e-100})
     with pytest.raises(InputError, match="all weights are 0"):
-        baselines.temperature({"a": 0, "b": 0}, temperature=2)
+        rules.temperature({"a": 0, "b": 0}, temperature=2)
     with pytest.raises(InputError, match="temperature is 0; it must be above 0"):
-        baselines.temperature(sizes, temperature=0)
+        rules.temperature(sizes, temperature=0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_temperature():
     ],
 )
 def test_unimax(budget, max_epochs, given_tokens):
-    found = baselines.unimax(SIZES, budget=budget, max_epochs=max_epochs)
+    found = rules.unimax(SIZES, budget=budget, max_epochs=max_epochs)
     total = sum(given_tokens.values())
     assert dict(found) == pytest.approx({name: tokens / total for name, tokens in given_tokens.items()}, abs=1e-15)
     assert found.names == tuple(SIZES)
@@ -62,9 +62,9 @@ def test_unimax(budget, max_epochs, given_tokens):
 
 def test_unimax_refuses():
     with pytest.raises(InputError, match="the budget is 0 tokens"):
-        baselines.unimax(SIZES, budget=0, max_epochs=4)
+        rules.unimax(SIZES, budget=0, max_epochs=4)
     with pytest.raises(InputError, match="the cap nan epochs"):
-        baselines.unimax(SIZES, budget=100, max_epochs=math.nan)
+        rules.unimax(SIZES, budget=100, max_epochs=math.nan)
 
 
 @settings(derandomize=True)
@@ -74,8 +74,8 @@ def test_unimax_refuses():
     st.floats(0.1, 20),
 )
 def test_every_rule_sums_to_one_and_unimax_keeps_its_cap(sizes, budget, max_epochs):
-    found = baselines.unimax(sizes, budget=budget, max_epochs=max_epochs)
-    for weights in (found, baselines.temperature(sizes, temperature=max_epochs)):
+    found = rules.unimax(sizes, budget=budget, max_epochs=max_epochs)
+    for weights in (found, rules.temperature(sizes, temperature=max_epochs)):
         assert abs(math.fsum(weights.values()) - 1) < 1e-12
     used = min(budget, max_epochs * sum(sizes.values()))
     for name, size in sizes.items():
@@ -87,10 +87,10 @@ def test_every_rule_sums_to_one_and_unimax_keeps_its_cap(sizes, budget, max_epoc
 def test_the_reference_without_floor_domains():
     reference = {"web": 0.5, "code": 0.3, "junk": 0.2}
     answer = {"web": 0.75, "code": 0.2301, "junk": 0.0199}
-    assert baselines.floor_domains(reference, answer) == ("junk",)
-    assert dict(baselines.reference_without_floor(reference, answer)) == pytest.approx({"web": 5 / 8, "code": 3 / 8})
-    assert baselines.floor_domains(reference, {"web": 0.5, "code": 0.479, "junk": 0.021}) == ()
-    assert baselines.floor_domains(reference, {"web": 0.5, "code": 0.5}) == ("junk",)
+    assert rules.floor_domains(reference, answer) == ("junk",)
+    assert dict(rules.reference_without_floor(reference, answer)) == pytest.approx({"web": 5 / 8, "code": 3 / 8})
+    assert rules.floor_domains(reference, {"web": 0.5, "code": 0.479, "junk": 0.021}) == ()
+    assert rules.floor_domains(reference, {"web": 0.5, "code": 0.5}) == ("junk",)
 
 
 # ---- published ----

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from doremi.cli import main
+from doremi.cli.main import main
 from doremi.weights import DomainWeights
 
 
@@ -53,7 +53,7 @@ def test_a_reader_that_has_gone(tmp_path, num_domains):
 
 
 def test_a_broken_pipe_that_is_not_the_readers_is_a_bug(weights, monkeypatch):
-    from doremi import cli_weights
+    from doremi.cli import weights as cli_weights
 
     def fail(text):
         raise BrokenPipeError(32, "Broken pipe")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from doremi.cli import build_parser, main
-from doremi.corpus import TokenStore, from_datasets, tokenizers
+from doremi.cli.main import build_parser, main
+from doremi.corpus import TokenStore, from_datasets
+from doremi.corpus.tokenizing import tokenizers
 
 
 @pytest.fixture(scope="module")

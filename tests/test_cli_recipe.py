@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from doremi import cli_recipe, published, recipe
-from doremi.cli import main
-from doremi.corpus import TokenStore, tokenizers
+from doremi.cli import recipes
+from doremi.cli.main import main
+from doremi.corpus import TokenStore
+from doremi.corpus.tokenizing import tokenizers
+from doremi.experiment import recipe
+from doremi.weights import published
 
 PILE = sorted(published.load("pile-baseline-neox").weights)
 REDPAJAMA = ["arxiv", "book", "c4", "common_crawl", "github", "stackexchange", "wikipedia"]
@@ -103,22 +106,22 @@ def test_dry_run(folder, capsys, name):
 
 
 def test_every_recipe_is_tried():
-    assert set(cli_recipe.names()) == {*STAND_INS, "demo"}
+    assert set(recipes.names()) == {*STAND_INS, "demo"}
 
 
 def test_listing(capsys):
     assert main(["recipe"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in listed] == cli_recipe.names()
+    assert [line.split()[0] for line in listed] == recipes.names()
     assert all(len(line) <= 130 for line in listed)
     assert main(["recipe", "pile_121m"]) == 2
     assert "no recipe 'pile_121m'; there are custom, demo, pile_120m" in capsys.readouterr().err
     assert main(["recipe", "demo.yaml"]) == 0
-    assert capsys.readouterr().out == cli_recipe.text("demo")
+    assert capsys.readouterr().out == recipes.text("demo")
 
 
 def test_upstreams_settings(tmp_path):
-    loaded = recipe.load(cli_recipe.FOLDER / "pile_120m.yaml")
+    loaded = recipe.load(recipes.FOLDER / "pile_120m.yaml")
     for run in ("reference", "proxy", "main"):
         training = loaded.training.for_run(run)
         assert training.num_tokens == 200_000 * 8 * 64 * 1024
@@ -131,7 +134,7 @@ def test_upstreams_settings(tmp_path):
 
 def test_what_custom_comments_out_is_valid(tmp_path):
     """Each commented-out line, taken in, still gives a recipe."""
-    text = cli_recipe.text("custom")
+    text = recipes.text("custom")
     tried = 0
     for line in text.split("\n"):
         bare = line.strip().removeprefix("# ")

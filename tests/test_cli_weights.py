@@ -7,8 +7,8 @@ import math
 import pytest
 
 from doremi import DomainWeights
-from doremi.cli import main
-from doremi.cli_weights import kl_divergence
+from doremi.cli.main import main
+from doremi.cli.weights import kl_divergence
 
 
 @pytest.fixture

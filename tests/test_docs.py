@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from doremi import DomainWeights, console, published, recipe
-from doremi.cli import build_parser
-from doremi.recipe import Recipe, describe_fields
-from doremi.reweighting import diagnostics
+from doremi import DomainWeights
+from doremi.cli import tables
+from doremi.cli.main import build_parser
+from doremi.experiment import recipe
+from doremi.experiment.recipe import Recipe, describe_fields
+from doremi.methods import alarms
+from doremi.weights import published
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -95,7 +98,7 @@ def test_distances_between_published_weights():
     assert len(shown) == 3
     for first, second, distance in shown:
         weights = [published.load(name).weights for name in (first, second)]
-        assert f"{diagnostics.total_variation(*weights):.2f}" == distance
+        assert f"{alarms.total_variation(*weights):.2f}" == distance
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_distances_between_published_weights():
 def test_effective_numbers(row, weights):
     file = DOCS / "results" / "rounds" / weights
     values = DomainWeights.from_json(file) if file.exists() else published.load(weights).weights
-    figures = [len(values), f"{max(values.values()):.2f}", f"{diagnostics.effective_number(values):.1f}"]
+    figures = [len(values), f"{max(values.values()):.2f}", f"{alarms.effective_number(values):.1f}"]
     assert f"| {row} | {' | '.join(map(str, figures))} |" in PAGES["hyper-parameters.md"]
 
 
@@ -124,7 +127,7 @@ def site(tmp_path_factory):
         shutil.copy(ROOT / name, folder)
     (folder / "src").symlink_to(ROOT / "src")
     (folder / "build").mkdir()
-    (folder / "build" / "recipe.txt").write_text(console.recipe_help())
+    (folder / "build" / "recipe.txt").write_text(tables.recipe_help())
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -157,9 +160,9 @@ def test_the_site_asks_nothing_of_the_network(site):
         ("weights", "doremi.weights.DomainWeights", "Weights by domain name, summing to 1"),
         ("corpus", "doremi.corpus.from_datasets", "Hugging Face"),
         ("mixture", "doremi.mixture.loader.MixtureLoader", "micro-batches"),
-        ("reweighting", "doremi.reweighting.group_dro.update", "One step of the adversary"),
-        ("training", "doremi.training.objective.ExcessLoss", "The gradient is of the unclipped loss"),
-        ("evaluation", "doremi.evaluation.verdict.compare_seeds", "Compare two weight vectors"),
+        ("reweighting", "doremi.methods.group_dro.update", "One step of the adversary"),
+        ("training", "doremi.training.signals.ExcessLoss", "The gradient is of the unclipped loss"),
+        ("evaluation", "doremi.evidence.verdict.compare_seeds", "Compare two weight vectors"),
         ("exporters", "doremi.exporters.export", "in the format of a stack"),
     ],
 )

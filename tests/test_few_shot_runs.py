@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from doremi import few_shot_runs, planned_runs
 from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_results import TaskResult
+from doremi.experiment import few_shot_runs, planned_runs
 from tests import made_up
 
 

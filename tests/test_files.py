@@ -42,7 +42,7 @@ def test_a_place_that_cannot_be_written_is_the_users_to_change(tmp_path):
 
 
 def test_a_full_disk_is_not_the_place(tmp_path):
-    """It goes on once there is room: exit code 1, see `doremi.cli`."""
+    """It goes on once there is room: exit code 1, see `doremi.cli.main`."""
     with pytest.raises(OSError, match="No space left") as caught, files.refusal_reported(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not isinstance(caught.value, InputError)

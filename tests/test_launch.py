@@ -8,8 +8,9 @@ import time
 import pytest
 import torch
 
-from doremi import launch, recipe
+from doremi import launch
 from doremi.errors import InputError
+from doremi.experiment import recipe
 from doremi.training import arguments, distributed
 
 

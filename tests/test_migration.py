@@ -12,8 +12,10 @@ import datasets
 import pytest
 import yaml
 
-from doremi import DomainWeights, cli, files
-from doremi.corpus import TokenStore, tokenizers
+from doremi import DomainWeights, files
+from doremi.cli import main
+from doremi.corpus import TokenStore
+from doremi.corpus.tokenizing import tokenizers
 
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from-upstream.md").read_text(encoding="utf-8")
 TOKENIZER = "togethercomputer/RedPajama-INCITE-Base-7B-v0.1"
@@ -83,7 +85,7 @@ def run_the_page(folder, monkeypatch):
             del arguments[at : at + 2]
         settings = [word for setting in SMALL for word in ("--set", setting)]
         monkeypatch.setattr(sys, "argv", ["doremi", *arguments, *settings])
-        assert cli.main() == 0
+        assert main.main() == 0
 
 
 def test_two_paths_and_no_conversion(tmp_path, hub, monkeypatch, capsys):
@@ -132,7 +134,7 @@ def natural(counting, folder, capsys, out):
     words = shlex.split(row.split("|")[2].strip().strip("`"))
     assert words[:6] == ["doremi", "weights", "baseline", "natural(packed)", "--corpus", "DIR"]
     changes = {"natural(packed)": f"natural({counting})", "DIR": str(folder), "FILE": str(out)}
-    assert cli.main([*(changes.get(word, word) for word in words[1:]), "--sequence-length", str(ROW)]) == 0
+    assert main.main([*(changes.get(word, word) for word in words[1:]), "--sequence-length", str(ROW)]) == 0
     return DomainWeights.from_json(out)
 
 
@@ -150,17 +152,17 @@ def test_natural_weights_in_both_countings_of_upstream(tmp_path, hub, monkeypatc
     write_recipe(tmp_path, yaml.safe_dump(recipe), paths)
     monkeypatch.chdir(tmp_path)
     settings = [word for setting in SMALL for word in ("--set", setting)]
-    assert cli.main(["plan", "upstream.yaml", *settings, "--json"]) == 0
+    assert main.main(["plan", "upstream.yaml", *settings, "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)["stages"][0]["epochs"]
     rows = {name: 10 * number for name, number in shards.items()}
     assert planned == {name: pytest.approx(24 * expected[name] / rows[name]) for name in rows}
     assert not (tmp_path / "runs").exists()
-    assert cli.main(["prepare", "upstream.yaml", *settings]) == 0
+    assert main.main(["prepare", "upstream.yaml", *settings]) == 0
     for folder in (preprocessed, tmp_path / "runs" / "upstream"):
         for counting in ("packed", "padded"):
             assert natural(counting, folder, capsys, tmp_path / "w.json") == pytest.approx(expected)
     capsys.readouterr()
-    assert cli.main(["corpus", "show", str(preprocessed), "--json", "--sequence-length", str(ROW)]) == 0
+    assert main.main(["corpus", "show", str(preprocessed), "--json", "--sequence-length", str(ROW)]) == 0
     shown = json.loads(capsys.readouterr().out)["domains"]
     assert {domain["name"]: domain["sequences"] for domain in shown} == rows
 

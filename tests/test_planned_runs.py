@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from doremi import planned_runs, weights
+from doremi import weights
 from doremi.errors import InputError
+from doremi.experiment import planned_runs
 from tests import made_up
 
 ANSWER = {"a": 0.5, "b": 0.495, "c": 0.005}  # c is at the floor

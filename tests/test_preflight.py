@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, BertConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from doremi import pipeline, planning, preflight, recipe, slurm
-from doremi.cli import main
-from doremi.corpus import tokenizers
+from doremi import planning, slurm
+from doremi.cli.main import main
+from doremi.config import RUNS
+from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
-from doremi.experiment import open_experiment
-from doremi.recipe import RUNS
+from doremi.experiment import pipeline, preflight, recipe
+from doremi.experiment.opening import open_experiment
 from doremi.training import argument_checks, passed_through, trackers
 from tests.end_to_end.conftest import write_corpus, write_recipe
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from doremi import progress
+from doremi.launch import progress
 from doremi.training.progress import StepLines, TokenProgress, make
 from tests.training.test_interruption import Send, make_trainer
 
@@ -19,7 +19,7 @@ from tests.training.test_interruption import Send, make_trainer
 def clock(monkeypatch):
     """Seconds, to be set."""
     now = SimpleNamespace(seconds=0.0)
-    for module in ("doremi.progress", "doremi.training.progress"):
+    for module in ("doremi.launch.progress", "doremi.training.progress"):
         monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
 
@@ -100,11 +100,11 @@ def test_a_log_of_a_training_run(tmp_path, capsys, monkeypatch):
 def test_a_file_that_takes_long_to_prepare(tmp_path, monkeypatch, caplog):
     """Where there is no bar, its documents are counted every half minute, and not only when it is done."""
     from doremi.corpus import prepare
-    from doremi.recipe import CorpusConfig
+    from doremi.corpus.config import CorpusConfig
 
     clock = itertools.count(0, 20)  # every look takes 20 s
-    monkeypatch.setattr("doremi.corpus.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr("doremi.corpus.documents.CHUNK_BYTES", 300)
+    monkeypatch.setattr("doremi.corpus.preparing.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("doremi.corpus.reading.documents.CHUNK_BYTES", 300)
     (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{"word " * 50}{i}"}}\n' for i in range(100)))
     config = CorpusConfig(inputs=[{"path": str(tmp_path / "a.jsonl"), "domain": "a"}], tokenizer={"vocab_size": 260})
     with caplog.at_level("INFO", logger="doremi"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from doremi import recipe
-from doremi.report.results import load
+from doremi.evidence.recorded_results import load
+from doremi.experiment import recipe
 from tests.processes import ROOT
 
 FOLDER = ROOT / "docs" / "results" / "minipile"

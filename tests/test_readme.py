@@ -11,9 +11,10 @@ import pytest
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from doremi import recipe
-from doremi.cli import build_parser
-from doremi.corpus import from_datasets, tokenizers
+from doremi.cli.main import build_parser
+from doremi.corpus import from_datasets
+from doremi.corpus.tokenizing import tokenizers
+from doremi.experiment import recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SHORTER = {"max_steps=1000": "max_steps=3", "1024": "32", "batch_size=64": "batch_size=4"}

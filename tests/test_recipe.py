@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from doremi import recipe
 from doremi.errors import InputError, MissingFileError
+from doremi.experiment import recipe
 
 MINIMAL = {"corpus": {"inputs": [{"path": "x.jsonl", "domain_field": "d"}]}}
 

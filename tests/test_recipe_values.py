@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from doremi import recipe, recipe_values
+from doremi import config
+from doremi.corpus.config import CorpusConfig, InputConfig
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig, InputConfig, TrainingConfig
+from doremi.experiment import recipe
+from doremi.training.config import TrainingConfig
 
 CORPUS = {"inputs": [{"path": "x.jsonl", "domain": "a"}]}
 
@@ -105,7 +107,7 @@ def test_a_key_given_twice(tmp_path, text):
 
 def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert recipe_values.expand_home({"a": ["~/x", "~", "a~/b"], "b": 3}) == {
+    assert config.expand_home({"a": ["~/x", "~", "a~/b"], "b": 3}) == {
         "a": [f"{tmp_path}/x", "~", "a~/b"],
         "b": 3,
     }
@@ -115,7 +117,7 @@ def test_home(monkeypatch, tmp_path):
 
 
 def input_files(*paths, held_out=(), **settings):
-    from doremi.corpus.inputs import input_files as listed
+    from doremi.corpus.reading.inputs import input_files as listed
 
     def inputs(found):
         return [InputConfig(path=str(path), domain="a", **settings) for path in found]
@@ -136,7 +138,7 @@ def test_the_same_text_twice(tmp_path, other):
 
 
 def test_two_fields_of_one_file_and_the_other_side_are_no_doubles(tmp_path):
-    from doremi.corpus.inputs import input_files as listed
+    from doremi.corpus.reading.inputs import input_files as listed
 
     (tmp_path / "a.jsonl").write_text('{"question": "x", "answer": "y"}\n')
     inputs = [
@@ -162,8 +164,8 @@ READERS = {
 
 @pytest.mark.parametrize("number", range(len(READERS)))
 def test_readers_that_are_none(tmp_path, monkeypatch, number):
-    from doremi.corpus import documents
-    from doremi.corpus.inputs import InputFile, Kind
+    from doremi.corpus.reading import documents
+    from doremi.corpus.reading.inputs import InputFile, Kind
 
     source, message = list(READERS.items())[number]
     name = f"reader_that_is_none_{number}"

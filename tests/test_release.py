@@ -59,7 +59,7 @@ def test_the_commands_that_need_packaged_files(installed, tmp_path):
     assert doremi_output("--version") == f"doremi {doremi.__version__}"
     assert "corpus:" in doremi_output("recipe", "custom")
     assert "paper-280m" in doremi_output("weights", "show")
-    assert "doremi.corpus.sample:documents" in doremi_output("demo", "--dry-run", "--out", "demo")
+    assert "doremi.corpus.demo.sample:documents" in doremi_output("demo", "--dry-run", "--out", "demo")
 
 
 def test_every_file_of_the_package_is_in_the_wheel(installed):

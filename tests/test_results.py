@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from doremi import costs, planned_runs, results, scoring
-from doremi.evaluation.paired_documents import DocumentLosses
-from doremi.learning_curves import learning_curve, mean_curve, trajectory
-from doremi.planning import model_size
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.experiment import costs, planned_runs, results, scoring
+from doremi.experiment.learning_curves import learning_curve, mean_curve, trajectory
+from doremi.models import size as model_size
 from tests import made_up
 from tests.made_up import PARAMETERS
 
@@ -274,10 +274,10 @@ def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
 def test_a_trained_reference_costs_its_forward_passes(tmp_path):
     config = model_size.measure(made_up.make(tmp_path / "any").recipe, "reference", vocab_size=300)
     (tmp_path / "model").mkdir()
-    from doremi.training import models
+    from doremi.models import loading
 
     recipe = made_up.make(tmp_path / "other").recipe
-    models.configure(recipe.models.reference, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(
+    loading.configure(recipe.models.reference, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(
         tmp_path / "model"
     )
     experiment = made_up.make(
@@ -353,8 +353,8 @@ def test_what_is_not_known_of_flops_is_null(experiment, monkeypatch, unknown):
     """Everything is trained by then: an accounting figure fails nothing, and is no made-up number either."""
     from dataclasses import replace
 
+    from doremi.evidence.recorded_results import parse
     from doremi.report import sentences, views
-    from doremi.report.results import parse
 
     measure = model_size.measure
 

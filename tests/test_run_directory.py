@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from doremi import recipe
 from doremi.errors import InputError
-from doremi.run_directory import RunDirectory
+from doremi.experiment import recipe
+from doremi.experiment.run_directory import RunDirectory
 
 CONTENT = {"corpus": {"inputs": [{"path": "a.jsonl", "domain": "a"}]}, "training": {"steps": 10}}
 

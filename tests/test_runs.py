@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from doremi import DomainWeights, files, recipe, runs
+from doremi import DomainWeights, files
 from doremi.errors import InputError
-from doremi.runs import TrainingRun
+from doremi.experiment import recipe, runs
+from doremi.experiment.runs import TrainingRun
 from doremi.training.reference_cache import ReferenceCache
 
 CONTENT = recipe.parse({"corpus": {"inputs": [{"path": "x"}]}})

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from doremi import planned_runs, scoring
 from doremi.errors import InputError
-from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.experiment import planned_runs, scoring
 from tests import made_up
 
 

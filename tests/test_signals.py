@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from doremi import interruption
+from doremi.launch import interruption
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.processes import environment
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from doremi import DomainWeights, published, weight_specs
+from doremi import DomainWeights
 from doremi.errors import InputError, MissingFileError
-from doremi.weight_specs import Setting
+from doremi.weights import published, specs
+from doremi.weights.specs import Setting
 
 
 class Store:
@@ -51,31 +52,31 @@ def setting(**changes):
     ],
 )
 def test_resolve(spec, expected):
-    found = weight_specs.resolve(spec, setting(), Store.names)
+    found = specs.resolve(spec, setting(), Store.names)
     assert dict(found) == pytest.approx(expected, abs=1e-15)
     assert list(found) == list(expected)  # the corpus' order
 
 
 def test_epochs_multiply_natural_weights():
-    found = weight_specs.resolve("natural", setting(epochs={"books": 3.0}), Store.names)
+    found = specs.resolve("natural", setting(epochs={"books": 3.0}), Store.names)
     assert dict(found) == pytest.approx({"books": 0.25, "code": 0.25, "web": 0.5})
 
 
 def test_the_control_needs_the_answer():
-    assert weight_specs.needs_answer("reference_without_floor")
+    assert specs.needs_answer("reference_without_floor")
     reference = DomainWeights({"books": 0.5, "code": 0.25, "web": 0.25})
     known = setting(reference=reference, answer=DomainWeights({"books": 0.01, "code": 0.5, "web": 0.49}))
-    found = weight_specs.resolve("reference_without_floor", known, Store.names)
+    found = specs.resolve("reference_without_floor", known, Store.names)
     assert dict(found) == {"code": 0.5, "web": 0.5}
 
 
 def test_files_and_published_names(tmp_path):
     DomainWeights({"web": 0.5, "code": 0.5, "books": 0}).to_json(tmp_path / "mine.json")
-    assert dict(weight_specs.resolve(str(tmp_path / "mine.json"), setting(), Store.names)) == {"code": 0.5, "web": 0.5}
+    assert dict(specs.resolve(str(tmp_path / "mine.json"), setting(), Store.names)) == {"code": 0.5, "web": 0.5}
     expected = published.load("redpajama-baseline").weights
     store = Store()
     store.names = tuple(sorted(expected))
-    found = weight_specs.resolve("redpajama-baseline", replace(setting(), store=store), store.names)
+    found = specs.resolve("redpajama-baseline", replace(setting(), store=store), store.names)
     assert dict(found) == pytest.approx(dict(expected))
     assert list(found) == sorted(expected)
 
@@ -88,7 +89,7 @@ def test_files_and_published_names(tmp_path):
     ],
 )  # fmt: skip
 def test_labels(spec, name):
-    assert weight_specs.label(spec) == name
+    assert specs.label(spec) == name
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_labels(spec, name):
 )
 def test_refused(spec, message):
     with pytest.raises(InputError, match=message):
-        weight_specs.resolve(spec, setting(), Store.names)
+        specs.resolve(spec, setting(), Store.names)
 
 
 def test_no_domain_has_a_sequence():
@@ -113,34 +114,34 @@ def test_no_domain_has_a_sequence():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "counts", none)
         with pytest.raises(InputError, match=r"natural\(padded\): no domain has one sequence of 32 tokens"):
-            weight_specs.resolve("natural(padded)", setting(), Store.names)
+            specs.resolve("natural(padded)", setting(), Store.names)
 
 
 def test_a_domain_without_tokens_is_left_out(monkeypatch):
     monkeypatch.setattr(Store, "tokens", {"books": 0, "code": 300, "web": 300})
     for rule in ("natural", "temperature(2)", "unimax"):
-        assert dict(weight_specs.resolve(rule, setting(), Store.names)) == {"code": 0.5, "web": 0.5}
+        assert dict(specs.resolve(rule, setting(), Store.names)) == {"code": 0.5, "web": 0.5}
 
 
 def test_a_file_may_be_named_after_a_rule(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     DomainWeights({"web": 1, "code": 3}).to_json("natural.json")
-    assert dict(weight_specs.resolve("natural.json", setting(), Store.names)) == {"code": 0.75, "web": 0.25}
+    assert dict(specs.resolve("natural.json", setting(), Store.names)) == {"code": 0.75, "web": 0.25}
 
 
 @pytest.mark.parametrize("rule", ["natural", "natural(padded)", "uniform", "temperature(2)", "unimax"])
 def test_rules_give_a_domain_left_out_nothing(rule):
-    assert set(weight_specs.resolve(rule, setting(), ("web", "books"))) == {"web", "books"}
+    assert set(specs.resolve(rule, setting(), ("web", "books"))) == {"web", "books"}
 
 
 def test_what_is_no_rule_must_be_a_file():
     with pytest.raises(MissingFileError, match="'tempreature' is neither a file nor one of natural, uniform"):
-        weight_specs.resolve("tempreature", setting(), Store.names)
+        specs.resolve("tempreature", setting(), Store.names)
 
 
 def test_folders_that_differ_have_labels_that_differ(tmp_path, monkeypatch):
     for name in ("v1.2", "v1.3"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "v1.2")
-    labels = [weight_specs.label(spec) for spec in (str(tmp_path / "v1.2"), "../v1.3", ".", "..")]
+    labels = [specs.label(spec) for spec in (str(tmp_path / "v1.2"), "../v1.3", ".", "..")]
     assert labels == ["v1.2", "v1.3", "v1.2", tmp_path.name]

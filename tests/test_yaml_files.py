@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from doremi import yaml_files
 from doremi.errors import InputError, MissingFileError
-from doremi.yaml_files import LimitedLoader, load, read
+from doremi.files import yaml_files
+from doremi.files.yaml_files import LimitedLoader, load, read
 
 
 def laughs(levels: int, width: int = 9) -> str:

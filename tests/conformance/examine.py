@@ -16,12 +16,12 @@ import torch
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
-from doremi.planning.model_size import size_of
-from doremi.recipe import ModelConfig
-from doremi.training import attention, models, noise, suitability
-from doremi.training.objective import ExcessLoss
-from doremi.training.probes import Probe
-from doremi.training.token_loss import token_losses, token_nats
+from doremi.models import attention, loading, noise, suitability
+from doremi.models.config import ModelConfig
+from doremi.models.probes import Probe
+from doremi.models.size import size_of
+from doremi.models.token_loss import token_losses, token_nats
+from doremi.training.signals import ExcessLoss
 from doremi.training.trainer import DoReMiTrainer
 from tests.conformance import oracle, zoo
 from tests.training.fakes import InMemoryStore, arguments
@@ -130,11 +130,11 @@ def _accept(config: ModelConfig, *, documents: str) -> None:
 
 def build(config: ModelConfig, *, seed: int, noisy: bool = True, length: int = LENGTH) -> Any:
     """As a run builds a model, the proxy with ``noisy=False``; then disturbed so that every path matters."""
-    hf_config = models.configure(config, vocab_size=VOCAB_SIZE, eos_token_id=EOS, sequence_length=length)
+    hf_config = loading.configure(config, vocab_size=VOCAB_SIZE, eos_token_id=EOS, sequence_length=length)
     if not noisy:
         noise.disable_in(hf_config)
     implementation = attention.resolve("auto", precision="float32", hf_config=hf_config)
-    model = models.build(config, hf_config, seed=seed, attention=implementation)
+    model = loading.build(config, hf_config, seed=seed, attention=implementation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         zoo.disturb(model)
@@ -199,7 +199,7 @@ def _token_losses(model: Any) -> float:
 
 def _load_balancing(config: ModelConfig) -> dict[str, float]:
     """Of a mixture of experts: mean loss and what it adds, against the loss that the model itself gives with labels."""
-    hf_config = models.configure(config, vocab_size=VOCAB_SIZE, eos_token_id=EOS, sequence_length=LENGTH)
+    hf_config = loading.configure(config, vocab_size=VOCAB_SIZE, eos_token_id=EOS, sequence_length=LENGTH)
     if not hasattr(hf_config.get_text_config(), "output_router_logits"):
         return {}
     model = build(config.model_copy(update={"overrides": {"output_router_logits": True}}), seed=SEED).eval()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from doremi.training import noise, suitability, trainer
+from doremi.models import noise, suitability
+from doremi.training import trainer
 from tests.conformance import examine, table, zoo
 
 ENCODERS = {

@@ -14,9 +14,12 @@ import pytest
 import zstandard
 
 from doremi import files
-from doremi.corpus import TokenStore, manifest, tokenizers, work
-from doremi.corpus.shards import ShardWriter
-from doremi.recipe import CorpusConfig
+from doremi.corpus import TokenStore
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing import work
+from doremi.corpus.preparing.shards import ShardWriter
+from doremi.corpus.storing import manifest
+from doremi.corpus.tokenizing import tokenizers
 
 EOS = 0
 Shards = Sequence[Sequence[Sequence[int]]]  # documents of token ids without EOS, by shard

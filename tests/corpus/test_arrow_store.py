@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from doremi.corpus import TokenStore, open_arrow, prepare, verify
-from doremi.corpus.arrow_shards import ArrowFile, _locate
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.storing.arrow_shards import ArrowFile, _locate
 from doremi.errors import InputError, MissingFileError
 from doremi.mixture import MixtureSettings
-from doremi.recipe import CorpusConfig
 
 EOS = 0  # of the tokenizer of the tests
 TREE = {

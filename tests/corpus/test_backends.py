@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tokenizers as hf_tokenizers
 
-from doremi.corpus import backends
-from doremi.corpus.backends import Ids, ReferenceEncoder, open_encoder
+from doremi.corpus.tokenizing import backends
+from doremi.corpus.tokenizing.backends import Ids, ReferenceEncoder, open_encoder
 from doremi.errors import InputError
 
 TEXTS = ["the cat", "", "a <|endoftext|> b", "日本語\n\n  x", "the dog sat"]

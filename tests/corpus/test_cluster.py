@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from doremi.corpus import lock, prepare
-from doremi.corpus.lock import joined, locked
-from doremi.corpus.tasks import EncodeShare, Finish
+from doremi.corpus import prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing.tasks import EncodeShare, Finish
+from doremi.corpus.storing import lock
+from doremi.corpus.storing.lock import joined, locked
 from doremi.errors import InputError, RunFailedError
-from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
 pytestmark = pytest.mark.usefixtures("file_by_file")
@@ -165,7 +166,7 @@ class TestLock:
 
 def test_a_forked_child_neither_keeps_the_lock_nor_outlives_its_holder(tmp_path):
     script = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom doremi.corpus.lock import locked\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom doremi.corpus.storing.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n    child = os.fork()\n    print(child, flush=True)\n    time.sleep(100)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
@@ -183,7 +184,7 @@ class TestEngines:
     @pytest.fixture(params=["local", "ray"])
     def engine(self, request, monkeypatch):
         pytest.importorskip("datatrove")
-        from doremi.corpus import cluster
+        from doremi.corpus.preparing import cluster
 
         if request.param == "local":
             return cluster.LocalTasks(3)
@@ -194,7 +195,7 @@ class TestEngines:
     @pytest.fixture
     def local(self):
         pytest.importorskip("datatrove")
-        from doremi.corpus.cluster import LocalTasks
+        from doremi.corpus.preparing.cluster import LocalTasks
 
         return LocalTasks(2)
 
@@ -234,9 +235,10 @@ class TestEngines:
             f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\ntime.sleep(100)"
         )
         script = (
-            "import sys\nfrom doremi.corpus import prepare, work\nfrom doremi.corpus.cluster import LocalTasks\n"
+            "import sys\nfrom doremi.corpus import prepare\nfrom doremi.corpus.preparing import work\n"
+            "from doremi.corpus.preparing.cluster import LocalTasks\n"
             "work.UNIT_BYTES = 0\n"
-            "from doremi.recipe import CorpusConfig\n"
+            "from doremi.corpus.config import CorpusConfig\n"
             "prepare(CorpusConfig.model_validate_json(sys.argv[1]), sys.argv[2], encode_all=LocalTasks(2))\n"
         )
         command = [sys.executable, "-c", script, with_reader.model_dump_json(), str(tmp_path / "out")]
@@ -286,7 +288,7 @@ def is_free(folder: Path) -> bool:
 
 
 def test_without_datatrove(monkeypatch):
-    from doremi.corpus import cluster
+    from doremi.corpus.preparing import cluster
 
     monkeypatch.setitem(sys.modules, "datatrove", None)
     for engine in (cluster.LocalTasks, cluster.RayTasks):

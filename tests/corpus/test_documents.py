@@ -16,11 +16,11 @@ import pytest
 import xxhash
 import zstandard
 
-from doremi.corpus import documents as documents_module
-from doremi.corpus.documents import BadRecordError, read
-from doremi.corpus.inputs import input_files
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.reading import documents as documents_module
+from doremi.corpus.reading.documents import BadRecordError, read
+from doremi.corpus.reading.inputs import input_files
 from doremi.errors import InputError, MissingFileError
-from doremi.recipe import CorpusConfig
 
 PILE = {"domain_field": "meta.pile_set_name"}
 

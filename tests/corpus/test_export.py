@@ -6,10 +6,11 @@ import datasets
 import numpy as np
 import pytest
 
-from doremi.corpus import TokenStore, export, prepare, to_datasets
-from doremi.corpus.export import folder_name
+from doremi.corpus import TokenStore, prepare, to_datasets
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.storing import export
+from doremi.corpus.storing.export import folder_name
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
 
 TEXTS = {name: [f"{name} {i} " + "the cat sat on the mat " * (i % 5) for i in range(40)] for name in ("Wiki (en)", "b")}
 

@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 
 from doremi.corpus import prepare
-from doremi.corpus.lock import locked
-from doremi.corpus.units import Encoder
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing.units import Encoder
+from doremi.corpus.storing.lock import locked
 from doremi.errors import InputError, RunFailedError
-from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 
 pytestmark = pytest.mark.usefixtures("file_by_file")
 
 PRELUDE = """
 import os, resource, signal, sys
-from doremi.corpus import prepare, work
+from doremi.corpus import prepare
+from doremi.corpus.preparing import work
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
+from doremi.corpus.config import CorpusConfig
 work.UNIT_BYTES = 0
 config = CorpusConfig.model_validate_json(sys.argv[1])
 """
@@ -52,7 +53,7 @@ except InputError as error:
     sys.exit(2)
 """
 WAITING = """
-from doremi.corpus.units import Encoder
+from doremi.corpus.preparing.units import Encoder
 def encode_and_wait(*arguments, **settings):
     print("locked", flush=True)
     sys.stdin.read()

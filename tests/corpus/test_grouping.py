@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from doremi import files
-from doremi.corpus import TokenStore, prepare, work
-from doremi.corpus.grouping import units
-from doremi.corpus.inputs import input_files
-from doremi.corpus.tasks import EncodeShare, Finish
+from doremi.corpus import TokenStore, prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing import work
+from doremi.corpus.preparing.tasks import EncodeShare, Finish
+from doremi.corpus.reading.grouping import units
+from doremi.corpus.reading.inputs import input_files
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
 from tests.corpus.conftest import content
 from tests.corpus.test_prepare import decoded, write_texts
 

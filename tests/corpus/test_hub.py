@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from doremi.corpus import prepare, tasks
-from doremi.corpus.documents import read
-from doremi.corpus.inputs import input_files
-from doremi.corpus.tasks import EncodeShare, Finish
-from doremi.corpus.units import Encoder
+from doremi.corpus import prepare
+from doremi.corpus.config import CorpusConfig, InputConfig
+from doremi.corpus.preparing import tasks
+from doremi.corpus.preparing.tasks import EncodeShare, Finish
+from doremi.corpus.preparing.units import Encoder
+from doremi.corpus.reading.documents import read
+from doremi.corpus.reading.inputs import input_files
 from doremi.errors import InputError, MissingFileError
-from doremi.recipe import CorpusConfig, InputConfig
 from tests.corpus.conftest import content
 from tests.corpus.test_documents import contents
 
@@ -101,7 +102,7 @@ class TestReading:
         assert [one.num_documents(name, split="held_out") for name in "ab"] == [1, 1]
 
     def test_columns_that_do_not_matter_are_not_read(self, folder):
-        from doremi.corpus.records import open_records
+        from doremi.corpus.reading.records import open_records
 
         [record, *_] = open_records(files_of(folder)[0])
         assert record.value == {"text": "text 0", "meta": {"set": "a"}}

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from doremi.corpus import indexed
+from doremi.corpus.storing import indexed
 from doremi.errors import InputError
 
 HEADER = b"MMIDIDX\x00\x00" + struct.pack("<Q", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from doremi.corpus import TokenStore, describe, show
-from doremi.corpus.inspection import to_json
+from doremi.corpus.storing.inspection import to_json
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from doremi.corpus import TokenStore, prepare, verify
+from doremi.corpus.config import CorpusConfig
 from doremi.errors import InputError, MissingFileError
-from doremi.recipe import CorpusConfig
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from doremi.corpus import TokenStore, tokenizers
-from doremi.recipe import CorpusConfig
+from doremi.corpus import TokenStore
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.tokenizing import tokenizers
 
 TEXT_BYTES = 2_000_000_000
 MAX_MEMORY_MB = 500
@@ -22,7 +23,7 @@ DOMAINS = ("web", "code", "books")
 PREPARE = """
 import pathlib, resource, sys
 from doremi.corpus import prepare
-from doremi.recipe import CorpusConfig
+from doremi.corpus.config import CorpusConfig
 prepare(CorpusConfig.model_validate_json(sys.argv[1]), sys.argv[2])
 own = int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024)

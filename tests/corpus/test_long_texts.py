@@ -11,14 +11,15 @@ import pytest
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 
-from doremi.corpus import TokenStore, long_texts, prepare
-from doremi.corpus import tokenizers as corpus_tokenizers
-from doremi.corpus.backends import ReferenceEncoder, open_encoder
-from doremi.corpus.documents import Document
-from doremi.corpus.long_texts import Divider, IndivisibleTextError, cut_at_spaces, encode_in_pieces
-from doremi.corpus.split import TextSample
+from doremi.corpus import TokenStore, prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.reading.documents import Document
+from doremi.corpus.reading.split import TextSample
+from doremi.corpus.tokenizing import long_texts
+from doremi.corpus.tokenizing import tokenizers as corpus_tokenizers
+from doremi.corpus.tokenizing.backends import ReferenceEncoder, open_encoder
+from doremi.corpus.tokenizing.long_texts import Divider, IndivisibleTextError, cut_at_spaces, encode_in_pieces
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
 
 ALPHABETS = [*[(97, 123)] * 6, (48, 58), (32, 64), (0x300, 0x330), (0x4E00, 0x4F00), (0x1F300, 0x1F400), (0xC0, 0x250)]
 SPACES = [*[" "] * 4, "  ", "\n", "\n\n", "\t", "", "   ", ". ", ", ", "\r\n", " 123456789012 "]
@@ -157,7 +158,7 @@ def test_pieces_of_a_sample(tokenizer_folder):
 
 
 def test_a_sample_takes_a_long_document_in_pieces(monkeypatch):
-    monkeypatch.setattr("doremi.corpus.split.MAX_SAMPLED_CHARACTERS", 1_000)
+    monkeypatch.setattr("doremi.corpus.reading.split.MAX_SAMPLED_CHARACTERS", 1_000)
     text = " ".join(f"w{number}" for number in range(10_000))
     sample = TextSample(20_000)
     sample.add(Document("d", text, 7, len(text)))
@@ -195,8 +196,8 @@ class TestDocuments:
     @pytest.mark.parametrize("on_bad_record", ["error", "skip"])
     def test_a_word_that_is_too_long_is_a_bad_record(self, prepare_with, small_pieces, monkeypatch, on_bad_record):
         monkeypatch.setattr(long_texts, "MAX_WORD_CHARACTERS", 8_000)
-        monkeypatch.setattr("doremi.corpus.tokenizers.MAX_WORD_CHARACTERS", 8_000)
-        monkeypatch.setattr("doremi.corpus.documents.CHUNK_BYTES", 8_000)
+        monkeypatch.setattr("doremi.corpus.tokenizing.tokenizers.MAX_WORD_CHARACTERS", 8_000)
+        monkeypatch.setattr("doremi.corpus.reading.documents.CHUNK_BYTES", 8_000)
         records = [{"text": "a b"}, {"text": "x" * 20_000}, {"text": "c d"}]
         if on_bad_record == "error":
             with pytest.raises(InputError, match=r"in\.jsonl:2: this tokenizer sees one word in 20,000 .*; correct"):
@@ -210,7 +211,7 @@ class TestDocuments:
 PREPARE = """
 import pathlib, sys
 from doremi.corpus import prepare
-from doremi.recipe import CorpusConfig
+from doremi.corpus.config import CorpusConfig
 peak = lambda: int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 for config, folder in zip(sys.argv[1::2], sys.argv[2::2]):
     prepare(CorpusConfig.model_validate_json(config), folder)
@@ -246,8 +247,8 @@ def test_one_long_document_takes_little_more_memory_than_many_short_ones(write_j
 
 
 def test_a_line_without_end_is_passed_over_in_bounded_memory(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr("doremi.corpus.records.MAX_RECORD_BYTES", 10_000)
-    monkeypatch.setattr("doremi.corpus.documents.MAX_RECORD_BYTES", 10_000)
+    monkeypatch.setattr("doremi.corpus.reading.records.MAX_RECORD_BYTES", 10_000)
+    monkeypatch.setattr("doremi.corpus.reading.documents.MAX_RECORD_BYTES", 10_000)
     lines = ['{"text": "first"}', '{"text": "' + "x" * 3_000_000 + '"}', '{"text": "third"}', " " * 20_000]
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     config = CorpusConfig(
@@ -270,8 +271,8 @@ def test_other_records_that_are_too_long(tmp_path, tokenizer_folder, monkeypatch
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr("doremi.corpus.records.MAX_RECORD_BYTES", 10_000)
-    monkeypatch.setattr("doremi.corpus.documents.MAX_RECORD_BYTES", 10_000)
+    monkeypatch.setattr("doremi.corpus.reading.records.MAX_RECORD_BYTES", 10_000)
+    monkeypatch.setattr("doremi.corpus.reading.documents.MAX_RECORD_BYTES", 10_000)
     path = tmp_path / "in" / f"a{suffix}"
     path.parent.mkdir()
     if suffix == ".parquet":

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doremi import recipe as recipes
 from doremi.corpus import TokenStore, prepare
 from doremi.errors import InputError, MissingFileError
-from doremi.experiment import open_experiment
+from doremi.experiment import recipe as recipes
+from doremi.experiment.opening import open_experiment
 
 SHARD = "train/domain=b/00000"
 

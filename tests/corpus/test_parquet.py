@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from doremi.corpus import parquet, prepare
-from doremi.corpus.documents import read
-from doremi.corpus.inputs import input_files
-from doremi.corpus.parquet import _ranges
+from doremi.corpus import prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.reading import parquet
+from doremi.corpus.reading.documents import read
+from doremi.corpus.reading.inputs import input_files
+from doremi.corpus.reading.parquet import _ranges
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
 from tests.corpus.test_documents import contents
 
 RECORDS = [{"text": f"text {number} " + "word " * (number % 9), "set": "ab"[number % 2]} for number in range(230)]

@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from doremi import files
-from doremi.corpus import TokenStore, from_datasets, prepare, show, sources
-from doremi.corpus.backends import ReferenceEncoder
+from doremi.corpus import TokenStore, from_datasets, prepare, show
+from doremi.corpus.config import CorpusConfig, TokenizerConfig
+from doremi.corpus.reading import sources
+from doremi.corpus.tokenizing.backends import ReferenceEncoder
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig, TokenizerConfig
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 
@@ -126,7 +127,7 @@ class TestContent:
             opened.append(path.name)
             return sources.opened(path)
 
-        monkeypatch.setattr("doremi.corpus.records.opened", recorded)
+        monkeypatch.setattr("doremi.corpus.reading.records.opened", recorded)
         assert len(prepare(config, tmp_path / "out").names) == len(domains)
         assert opened == ["0.jsonl.zst", "1.jsonl.zst", "2.jsonl.zst"]
 
@@ -444,7 +445,7 @@ def test_preparing_imports_neither_torch_nor_transformers(corpus, tmp_path):
     config, folder = corpus
     datasets.Dataset.from_dict({"text": texts_of("Saved", 60)}).save_to_disk(tmp_path / "saved")
     script = (
-        "import sys\nfrom doremi.corpus import prepare, show\nfrom doremi.recipe import CorpusConfig\n"
+        "import sys\nfrom doremi.corpus import prepare, show\nfrom doremi.corpus.config import CorpusConfig\n"
         "print(show(prepare(CorpusConfig.model_validate_json(sys.argv[1]), sys.argv[2])))\n"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))\n"
     )

@@ -16,14 +16,15 @@ import pytest
 import zstandard
 from fsspec.implementations.memory import MemoryFileSystem
 
-from doremi.corpus import prepare, remote
-from doremi.corpus.documents import read
-from doremi.corpus.inputs import input_files
-from doremi.corpus.job import Job, begin
-from doremi.corpus.remote import RemoteFile
-from doremi.corpus.tasks import EncodeShare
+from doremi.corpus import prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing.job import Job, begin
+from doremi.corpus.preparing.tasks import EncodeShare
+from doremi.corpus.reading import remote
+from doremi.corpus.reading.documents import read
+from doremi.corpus.reading.inputs import input_files
+from doremi.corpus.reading.remote import RemoteFile
 from doremi.errors import InputError, MissingFileError
-from doremi.recipe import CorpusConfig
 from tests.corpus.test_documents import contents
 
 RECORDS = [{"text": f"text {number}", "meta": {"set": "ab"[number % 2]}} for number in range(40)]

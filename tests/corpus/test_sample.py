@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from doremi.corpus import sample, sample_domains, sample_files
-from doremi.corpus.sample_domains import Domain
-from doremi.corpus.sample_files import InstalledFile
+from doremi.corpus.demo import sample, sample_domains, sample_files
+from doremi.corpus.demo.sample_domains import Domain
+from doremi.corpus.demo.sample_files import InstalledFile
 from doremi.errors import InputError
 from doremi.files import digest_json
 
 CORPUS_DIGEST_SCRIPT = """
 import sys
-from doremi.corpus.sample import documents
+from doremi.corpus.demo.sample import documents
 from doremi.files import digest_json
 print(digest_json(list(documents())), *sorted({"torch", "transformers", "datasets", "django"} & set(sys.modules)))
 """

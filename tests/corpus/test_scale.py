@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from doremi import files
-from doremi.corpus import TokenStore, indexed, manifest, sharded_tokens
-from doremi.corpus.manifest import ShardEntry
+from doremi.corpus import TokenStore
+from doremi.corpus.storing import indexed, manifest, sharded_tokens
+from doremi.corpus.storing.manifest import ShardEntry
 
 NUM_DOMAINS, SHARDS_PER_DOMAIN, TOKENS_PER_SHARD = 1_000, 10, 7
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from doremi.corpus import TokenStore, prepare
-from doremi.corpus.job import Job, begin
-from doremi.corpus.units import Encoder
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing.job import Job, begin
+from doremi.corpus.preparing.units import Encoder
 from doremi.errors import InputError
-from doremi.recipe import CorpusConfig
 from tests.processes import put_commands_on_path
 
 pytest.importorskip("datatrove")
 
-from doremi.corpus.slurm import LOGS, SlurmOptions, Submission, submit
+from doremi.corpus.preparing.slurm import LOGS, SlurmOptions, Submission, submit
 
 OPTIONS = SlurmOptions(2, partition="cpu", time="1:00:00", cpus_per_task=3, sbatch={"account": "mine"})
 SBATCH = """#!/bin/sh
@@ -119,7 +119,7 @@ def test_what_is_queued_is_not_submitted_again(cluster, config, tmp_path):
 
 
 def test_a_running_task_keeps_a_local_preparation_out(cluster, config, tmp_path):
-    from doremi.corpus.lock import joined
+    from doremi.corpus.storing.lock import joined
 
     submit(config, tmp_path / "out", OPTIONS)
     with joined(tmp_path / "out"), pytest.raises(InputError, match="being prepared by process"):
@@ -135,7 +135,7 @@ def test_no_slurm_here(config, tmp_path, monkeypatch):
 
 def test_a_preparation_that_a_laptop_began_goes_on(cluster, config, tmp_path, monkeypatch):
     """Its tokenizer and the input file that it finished are kept; the jobs do the rest, to the same store."""
-    monkeypatch.setattr("doremi.corpus.work.UNIT_BYTES", 0)  # every file is a unit of its own
+    monkeypatch.setattr("doremi.corpus.preparing.work.UNIT_BYTES", 0)  # every file is a unit of its own
     job = Job.of(config, tmp_path / "out")
     Encoder(job.encoder_settings, begin(job)).encode(0, job.units[0])
     begun = times_of_files(tmp_path / "out")

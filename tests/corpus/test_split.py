@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doremi.corpus.documents import Document
-from doremi.corpus.split import HeldOutRule, TextSample, _mixed, read_hashes, write_hashes
+from doremi.corpus.reading.documents import Document
+from doremi.corpus.reading.split import HeldOutRule, TextSample, _mixed, read_hashes, write_hashes
 
 
 def document(content_hash: int, num_bytes: int = 1) -> Document:

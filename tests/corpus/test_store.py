@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doremi.corpus import TokenStore
-from doremi.corpus.indexed import IndexedShard
-from doremi.corpus.packing import padded_rows
-from doremi.corpus.sharded_tokens import MapLimit, ShardedTokens
+from doremi.corpus.storing.indexed import IndexedShard
+from doremi.corpus.storing.packing import padded_rows
+from doremi.corpus.storing.sharded_tokens import MapLimit, ShardedTokens
 from doremi.errors import InputError, MissingFileError
 
 EOS = 0  # of `build_store`

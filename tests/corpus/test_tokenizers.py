@@ -11,7 +11,7 @@ import tokenizers as hf_tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers
 from transformers import AutoTokenizer
 
-from doremi.corpus import tokenizers
+from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError, MissingFileError
 
 TEXTS = ["the cat sat on the mat", "äöü 日本語 🙂\x00", "a\r\n\tb  c"]

@@ -15,9 +15,9 @@ import time
 import pytest
 
 from doremi import launch
-from doremi.corpus import lock
+from doremi.corpus.storing import lock
 from doremi.errors import InputError
-from doremi.run_directory import RunDirectory
+from doremi.experiment.run_directory import RunDirectory
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.end_to_end.proxy_run import in_process
 
@@ -237,7 +237,7 @@ def test_also_in_a_corpus_that_is_read_in_place(tmp_path, recipe):
 
 
 def test_the_identity_for_a_tracker_is_no_part_of_a_finished_model(tmp_path):
-    from doremi import finished
+    from doremi.experiment import finished
     from doremi.training import trackers
 
     for name in (trackers.IDENTITY, "config.json"):

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from doremi import files, finished
-from doremi.corpus.work import WorkFolder
+from doremi import files
+from doremi.corpus.preparing.work import WorkFolder
 from doremi.errors import InputError
+from doremi.experiment import finished
 from doremi.training.reference_cache import ReferenceCache
 
 MARKER = {

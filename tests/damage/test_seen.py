@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from doremi import files, saved_files
+from doremi import files
 from doremi.errors import RunFailedError
+from doremi.models import saved_files
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.end_to_end.proxy_run import in_process
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from doremi import files
-from doremi.corpus import TokenStore, indexed, manifest
+from doremi.corpus import TokenStore
+from doremi.corpus.storing import indexed, manifest
 from doremi.errors import InputError
 from tests.corpus.conftest import build_store  # noqa: F401 - a fixture
 from tests.damage.test_read_back import mutate, mutations
@@ -119,7 +120,7 @@ def test_a_link_in_the_stores_folder_is_followed(tmp_path, folder):
 
 
 def test_a_saved_dataset_does_not_name_files_elsewhere(tmp_path):
-    from doremi.corpus import arrow_shards
+    from doremi.corpus.storing import arrow_shards
 
     files.write_json(tmp_path / "state.json", {"_data_files": [{"filename": "../other.arrow"}]})
     with pytest.raises(InputError, match=r"names a file '\.\./other\.arrow' outside of its folder"):

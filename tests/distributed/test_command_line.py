@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from doremi import DomainWeights, files
-from doremi.cli import main
+from doremi.cli.main import main
 from tests.distributed.torchrun import run
 from tests.processes import ROOT, environment
 

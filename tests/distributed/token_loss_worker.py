@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from doremi.training.linear_nats import CHUNK_ROWS
-from doremi.training.token_loss import install, token_nats
+from doremi.models.linear_nats import CHUNK_ROWS
+from doremi.models.token_loss import install, token_nats
 from tests.training.fakes import VOCAB_SIZE, tiny_model
 
 NUM_ROWS = 4

@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from doremi import launch
-from doremi.evaluation.curves import PREFIX, HeldOutCurve
 from doremi.evaluation.perplexity import HeldOutSet, Window
+from doremi.experiment.held_out_curve import PREFIX, HeldOutCurve
 from doremi.mixture import MixtureSettings
 from doremi.training import checkpoints, distributed
-from doremi.training.objective import ExcessLoss, TokenMean
 from doremi.training.schedules import LearningRateSchedule
+from doremi.training.signals import ExcessLoss, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
 

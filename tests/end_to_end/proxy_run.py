@@ -7,7 +7,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from doremi import cli, files
+from doremi import files
+from doremi.cli import main
 from tests.end_to_end.conftest import write_corpus, write_recipe
 
 
@@ -52,6 +53,6 @@ def in_process(*arguments):
     """The exit code of the command line."""
     old = signal.getsignal(signal.SIGTERM)
     try:
-        return cli.main(list(map(str, arguments)))
+        return main.main(list(map(str, arguments)))
     finally:
         signal.signal(signal.SIGTERM, old)

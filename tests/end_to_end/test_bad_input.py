@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoConfig
 
 from doremi import DomainWeights
-from doremi.cli import main
+from doremi.cli.main import main
 from tests.conformance import zoo
 
 

@@ -14,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from doremi import pipeline
+from doremi.experiment import pipeline
 from tests.end_to_end.proxy_run import in_process, make_proxy_run
 from tests.processes import files_of_at_most
 

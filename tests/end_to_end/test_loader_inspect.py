@@ -7,7 +7,7 @@ import json
 import pytest
 
 from doremi import files
-from doremi.cli import main
+from doremi.cli.main import main
 from doremi.weights import DomainWeights
 
 

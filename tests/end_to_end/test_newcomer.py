@@ -8,8 +8,10 @@ import shutil
 import pytest
 import yaml
 
-from doremi import DomainWeights, cli, files, recipe
-from doremi.corpus import tokenizers
+from doremi import DomainWeights, files
+from doremi.cli import main
+from doremi.corpus.tokenizing import tokenizers
+from doremi.experiment import recipe
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.end_to_end.proxy_run import in_process
 
@@ -237,7 +239,7 @@ def test_a_misspelled_domain_is_found_before_a_tokenizer_is_trained(
             (tmp_path / "texts" / name / "1.txt").write_text("a text")
         content["corpus"]["inputs"] = [{"path": str(tmp_path / "texts")}]
         path.write_text(yaml.safe_dump(content))
-        monkeypatch.setattr("doremi.corpus.job.read_unit", None)
+        monkeypatch.setattr("doremi.corpus.preparing.job.read_unit", None)
     monkeypatch.setattr(tokenizers, "train", None)
     (tmp_path / "w.json").write_text('{"cod": 1, "prose": 1}')
     places = {"{w}": str(tmp_path / "w.json")}
@@ -282,9 +284,9 @@ def test_a_main_model_smaller_than_the_proxy_is_doubted(prepared, run, caplog, m
     (told,) = [line.strip(" -") for line in stdout.splitlines() if "fewer than the proxy's" in line]
     assert told.endswith("Is models.main right?")
     assert "fewer than the proxy's" not in run("plan", path, "--out", out)[1]
-    monkeypatch.setattr("doremi.answer.find_weights", lambda experiment: 1 / 0)
+    monkeypatch.setattr("doremi.experiment.search.find_weights", lambda experiment: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["run", str(path), "--out", str(out.with_name("other")), "--set", smaller])
+        main.main(["run", str(path), "--out", str(out.with_name("other")), "--set", smaller])
     assert told in caplog.messages
     assert doubt[:5] == told[:5]
 

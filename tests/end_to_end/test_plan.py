@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from doremi import files
-from doremi.cli import main
+from doremi.cli.main import main
 from doremi.training.reference_cache import MANIFEST, NATS
 from doremi.training.sparse_rows import SparseRows, complete, row_size
 from tests.end_to_end.conftest import write_corpus, write_recipe

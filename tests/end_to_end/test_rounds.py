@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from doremi import DomainWeights, files
-from doremi.cli import main
+from doremi.cli.main import main
 from tests.end_to_end.conftest import doremi
 
 ROUNDS = {"rounds": 2, "seeds": 2, "reference_cache": True}

@@ -11,11 +11,13 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, PretrainedConfig
 
-from doremi import cli, files
-from doremi.corpus import TokenStore, prepare, tokenizers
+from doremi import files
+from doremi.cli import main
+from doremi.corpus import TokenStore, prepare
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import checkpoints, perplexity
-from doremi.recipe import CorpusConfig
 from tests.conformance import zoo
 from tests.end_to_end.conftest import doremi
 
@@ -138,7 +140,7 @@ def test_domains_without_a_reference_weight_count_as_0(store, same_tokenizer):
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
 def test_numbers_that_are_none_are_refused(value, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["perplexity", "model", "--corpus", "x", "--batch-size", value])
+        main.main(["perplexity", "model", "--corpus", "x", "--batch-size", value])
     assert f"argument --batch-size: '{value}' is not a whole number of at least 1" in capsys.readouterr().err
 
 
@@ -169,7 +171,7 @@ def test_the_flags_reach_the_evaluation(store, same_tokenizer, tmp_path):
         "--json",
         str(tmp_path / "out.json"),
     ]
-    assert cli.main(["perplexity", same_tokenizer, "--corpus", str(store.path), *flags]) == 0
+    assert main.main(["perplexity", same_tokenizer, "--corpus", str(store.path), *flags]) == 0
     (found,) = files.read_json(tmp_path / "out.json")["models"]
     assert found["sequence_length"] == 16
     assert {domain["num_tokens"] for domain in found["domains"].values()} == {9}

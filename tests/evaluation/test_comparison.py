@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from doremi.evaluation import comparison
-from doremi.evaluation.curves import curve_from_log
+from doremi.evidence import comparison
+from doremi.experiment.held_out_curve import curve_from_log
 
 
 def test_summaries():

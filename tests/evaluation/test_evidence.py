@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from doremi.evaluation.evidence import Evidence, SummaryCurve, compare, explained, mean_over_seeds
-from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evidence.comparing import Evidence, SummaryCurve, compare, explained, mean_over_seeds
+from doremi.evidence.paired_documents import DocumentLosses
 
 REFERENCE = {"a": 0.75, "b": 0.25}
 SEEDS = (0, 1, 2)

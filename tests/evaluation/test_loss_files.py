@@ -8,7 +8,7 @@ import pytest
 
 from doremi.errors import InputError
 from doremi.evaluation import loss_files
-from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evidence.paired_documents import DocumentLosses
 
 LOSSES = {
     "a/b <x>": DocumentLosses(np.array([1.5, 2.25]), np.array([3, 4])),

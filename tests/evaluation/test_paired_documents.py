@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from doremi.errors import InputError
-from doremi.evaluation.outcomes import Outcome
-from doremi.evaluation.paired_documents import DocumentLosses, compare_documents, over_documents
+from doremi.evidence.outcomes import Outcome
+from doremi.evidence.paired_documents import DocumentLosses, compare_documents, over_documents
 
 NUM_DRAWS = 2_000
 MEAN_DIFFERENCE, MEDIAN_TOKENS = -0.02, 400

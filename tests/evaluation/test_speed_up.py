@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from doremi.evaluation.speed_up import cost, explained_gain, speed_up
+from doremi.evidence.speed_up import cost, explained_gain, speed_up
 
 
 def test_speed_up_is_a_geometric_mean_with_an_interval_on_the_logarithm():

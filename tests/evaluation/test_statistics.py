@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from doremi.evaluation import statistics
+from doremi.evidence import statistics
 
 NUM_DRAWS = 2_000
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from doremi.errors import InputError
-from doremi.evaluation.outcomes import Outcome
-from doremi.evaluation.statistics import over_seeds
-from doremi.evaluation.verdict import compare_seeds, summaries_by_seed
+from doremi.evidence.outcomes import Outcome
+from doremi.evidence.statistics import over_seeds
+from doremi.evidence.verdict import compare_seeds, summaries_by_seed
 
 WEIGHTS = {"web": 0.8, "code": 0.1, "maths": 0.1}
 BASELINE = {"web": 3.0, "code": 2.0, "maths": 4.0}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from doremi import DomainWeights, published
-from doremi.cli import main
-from doremi.corpus import TokenStore, from_datasets, tokenizers
+from doremi import DomainWeights
+from doremi.cli.main import main
+from doremi.corpus import TokenStore, from_datasets
+from doremi.corpus.tokenizing import tokenizers
+from doremi.weights import published
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +152,7 @@ def test_torch_is_not_imported(run_directory, weights):
 
     code = f"""
 import sys
-from doremi.cli import main
+from doremi.cli.main import main
 assert main(["weights", "export", {str(weights)!r}, "--format", "megatron", "--corpus", {str(run_directory)!r}]) == 0
 sys.exit(int("torch" in sys.modules))
 """

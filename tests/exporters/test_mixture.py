@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doremi import DomainWeights
-from doremi.corpus import TokenStore, open_arrow, to_datasets, tokenizers
+from doremi.corpus import TokenStore, open_arrow, to_datasets
+from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
 from doremi.exporters import FORMATS, TokenizerFacts, count_again, export, retokenized
 from doremi.exporters.from_corpus import from_store

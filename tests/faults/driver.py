@@ -13,13 +13,13 @@ import sys
 import tempfile
 import traceback
 
-import doremi.evaluation.curves
+import doremi.experiment.held_out_curve
+import doremi.experiment.results
 import doremi.report.render
-import doremi.results
 import doremi.training.arguments
 import doremi.training.reference_cache
 import doremi.training.trainer  # noqa: F401
-from doremi import cli
+from doremi.cli import main
 
 MODES = ("off", "count", "no room", "i/o error", "no room from now on", "i/o error from now on", "killed", "torn")
 
@@ -48,7 +48,7 @@ def _run_here(command, counted):
         shim.faults_log(command["log"].encode())
     shim.faults_arm(command["folder"].encode(), ctypes.c_long(command["number"]), MODES.index(command["mode"]))
     try:
-        code = cli.main(command["arguments"])
+        code = main.main(command["arguments"])
     except BaseException:  # noqa: BLE001 - what a command lets through is a traceback for its user
         traceback.print_exc()
         code = 70

@@ -11,7 +11,7 @@ from tests.report.synthetic import make_results, write_run
 
 
 def make_base(doremi, folder):
-    from doremi.corpus import tokenizers
+    from doremi.corpus.tokenizing import tokenizers
 
     base = folder / "base"
     base.mkdir()

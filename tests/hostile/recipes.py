@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from doremi.recipe import Recipe, describe_fields
+from doremi.experiment.recipe import Recipe, describe_fields
 from tests.hostile.bench import Case
 
 NOT_A_NUMBER = ("true", "'3'", ".inf", "-.inf", ".nan", "-1", "[1]", "{a: 1}", "2020-01-01", "''", "3 GB", "9" * 5000,

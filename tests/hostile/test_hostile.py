@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from doremi.report.escaping import visible
+from doremi.text import visible
 from tests.hostile import command_lines, data_files, manifests, models, recipes, zygote
 from tests.hostile.bench import Bench
 from tests.hostile.prepared import make_base

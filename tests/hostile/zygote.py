@@ -89,7 +89,7 @@ def child(arguments, folder):
 
 
 def command(arguments):
-    from doremi import cli
+    from doremi.cli import main as cli
 
     try:
         return cli.main([os.fsdecode(argument.encode("utf-8", "surrogateescape")) for argument in arguments])

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from doremi.training import distributed
-from doremi.training.objective import DomainSums
+from doremi.training.signals import DomainSums
 from tests.parity.recorded import objective_of, record, rows_of
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from doremi.training.objective import DomainSums, ExcessLoss
 from doremi.training.reference_cache import ReferenceCache
+from doremi.training.signals import DomainSums, ExcessLoss
 
 NAMES = ("arxiv", "books", "code", "dialogue", "email")
 NUM_STEPS, NUM_ROWS, SEQUENCE_LENGTH = 200, 40, 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from doremi.errors import InputError
-from doremi.training.objective import ExcessLoss
+from doremi.training.signals import ExcessLoss
 from tests.parity.recorded import NAMES, NUM_ROWS, Step, objective_of, record, rows_of, take_step
 from tests.parity.upstream import Upstream
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from doremi.planning.model_size import ModelSize
+from doremi.experiment.recipe import parse
+from doremi.models.size import ModelSize
+from doremi.models.widths import Widths
 from doremi.planning.stages import Inputs, stages
-from doremi.planning.widths import Widths
-from doremi.recipe import parse
 
 LENGTH, BATCH, STEPS = 10, 8, 100
 ROWS = BATCH * STEPS

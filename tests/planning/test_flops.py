@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from doremi.planning import flops, model_size
+from doremi.models import flops, size
 from tests.conformance import zoo
 
 LENGTH = 48
@@ -144,24 +144,24 @@ def test_whether_a_mask_is_full_is_answered_with_yes_and_nothing_else_is():
 
 
 def test_the_unknown_is_said_once(caplog):
-    model_size._warn_once.cache_clear()
+    size._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            found = model_size.size_of(zoo.model("jetmoe"))
+            found = size.size_of(zoo.model("jetmoe"))
             assert all(map(math.isnan, (found.forward_flops(16), found.training_flops(20))))
     assert (found.widths, found.num_parameters > 0) == (None, True)
-    (message,) = [record.getMessage() for record in caplog.records if record.name == model_size.__name__]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == size.__name__]
     assert "FLOPs of jetmoe models cannot be counted" in message
     assert "null in JSON" in message
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "mamba", "qwen3_next", "deepseek_v3", "minicpm3", "llama4_text"])
 def test_other_than_plain_transformers_have_no_widths(model_type):
-    assert model_size.size_of(zoo.model(model_type)).widths is None
+    assert size.size_of(zoo.model(model_type)).widths is None
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "gpt_neox", "opt", "qwen3", "gemma2", "bloom"])
 def test_plain_transformers_have_the_widths_of_their_configuration(model_type):
-    found = model_size.size_of(zoo.model(model_type)).widths
+    found = size.size_of(zoo.model(model_type)).widths
     assert found is not None
     assert (found.hidden_size, found.attention_size) == (zoo.HIDDEN, zoo.HEADS * zoo.HEAD_SIZE)

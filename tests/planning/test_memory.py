@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from doremi.models import loading, token_loss
+from doremi.models.config import ModelConfig
+from doremi.models.size import ModelSize, size_of
+from doremi.models.widths import Widths
 from doremi.planning.memory import estimate, optimizer_bytes
-from doremi.planning.model_size import ModelSize, size_of
-from doremi.planning.widths import Widths
-from doremi.recipe import ModelConfig, TrainingConfig
-from doremi.training import models, token_loss
+from doremi.training.config import TrainingConfig
 from tests.planning.recipes import size
 
 ROWS, LENGTH = 2, 96  # 192 tokens: no matrix of a model has that size
@@ -18,8 +19,8 @@ ROWS, LENGTH = 2, 96  # 192 tokens: no matrix of a model has that size
 def saved_bytes(preset, num_layers, *, half):
     """Bytes of activations that the forward pass of a training step leaves behind, and the model."""
     config = ModelConfig(preset=preset, overrides={"num_hidden_layers": num_layers})
-    hf_config = models.configure(config, vocab_size=300, eos_token_id=0, sequence_length=LENGTH)
-    model = models.build(config, hf_config, seed=0, attention="sdpa")
+    hf_config = loading.configure(config, vocab_size=300, eos_token_id=0, sequence_length=LENGTH)
+    model = loading.build(config, hf_config, seed=0, attention="sdpa")
     token_loss.install(model)
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     shapes = {tuple(parameter.shape) for parameter in model.parameters()}

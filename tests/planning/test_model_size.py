@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MixtralConfig, OPTConfig
 
 from doremi.errors import InputError
-from doremi.planning.model_size import measure, size_of
-from doremi.recipe import parse
-from doremi.training import models
+from doremi.experiment.recipe import parse
+from doremi.models import loading
+from doremi.models.size import measure, size_of
 
 LENGTH = 512
 
@@ -34,7 +34,7 @@ def proxy_of(preset):
     recipe = parse({"corpus": {"inputs": [{"path": "x"}]}, "models": {"proxy": preset},
                     "training": {"sequence_length": LENGTH}})  # fmt: skip
     size = measure(recipe, "proxy", vocab_size=50277)
-    config = models.configure(recipe.models.proxy, vocab_size=50277, eos_token_id=0, sequence_length=LENGTH)
+    config = loading.configure(recipe.models.proxy, vocab_size=50277, eos_token_id=0, sequence_length=LENGTH)
     model = build(config)
     assert size.num_parameters == model.num_parameters()
     return size, model

@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
-from doremi import recipe
 from doremi.errors import InputError
+from doremi.experiment import recipe
+from doremi.models.size import measure
 from doremi.planning import devices, measurement
 from doremi.planning.devices import DEVICES, Device
-from doremi.planning.model_size import measure
 from doremi.planning.pace import AssumedPace, MeasuredPace
 from tests.planning.recipes import ROWS, forward, make, planned
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from doremi import recipe
 from doremi.errors import InputError
-from doremi.evaluation.speed_up import cost, speed_up
+from doremi.evidence.speed_up import cost, speed_up
+from doremi.experiment import recipe
 from doremi.planning import devices, doubts, held_out, memory, pace, plan, show, to_dict
 from doremi.planning.pace import MeasuredPace
 from tests.conformance import zoo

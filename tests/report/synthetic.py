@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from doremi import few_shot_runs
-from doremi.evaluation.comparison import summarise
-from doremi.evaluation.evidence import Evidence, SummaryCurve, compare, explained, mean_over_seeds
-from doremi.evaluation.paired_documents import DocumentLosses
-from doremi.evaluation.speed_up import cost
 from doremi.evaluation.task_results import TaskResult
-from doremi.planned_runs import pairs
+from doremi.evidence.comparing import Evidence, SummaryCurve, compare, explained, mean_over_seeds
+from doremi.evidence.comparison import summarise
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.evidence.speed_up import cost
+from doremi.experiment import few_shot_runs
+from doremi.experiment.planned_runs import pairs
 
 WORDS = (
     "stdlib", "ml-libraries", "cpp-headers", "generated-headers", "docstrings", "unit-tests", "type-stubs",
@@ -129,7 +129,7 @@ def make_results(
 
 
 def make_tasks(runs: tuple[str, ...], *, num_seeds: int = 3) -> dict[str, Any]:
-    """The ``tasks`` of a `results.json`, through `doremi.few_shot_runs`."""
+    """The ``tasks`` of a `results.json`, through `doremi.experiment.few_shot_runs`."""
     rng = np.random.default_rng(0)
     asked = {
         run: {seed: {task: _answers(task, 0.3 + 0.1 * place, rng) for task in ("lambada", "squad")}

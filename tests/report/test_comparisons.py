@@ -1,9 +1,9 @@
 import pytest
 from scipy import stats
 
+from doremi.evidence.recorded_results import parse
 from doremi.report import comparisons
 from doremi.report.comparisons import Basis
-from doremi.report.results import parse
 
 from .synthetic import make_results
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doremi.report.escaping import content_security_source, plotly_text, script_json, visible
+from doremi.text import content_security_source, plotly_text, script_json, visible
 
 from .hostile import NAMES
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from doremi.report import numbers
-from doremi.report.escaping import markdown_text, visible
 from doremi.report.markdown_blocks import code_block, table
 from doremi.report.render import write_report
+from doremi.text import markdown_text, visible
 
 from .hostile import NAMES
 from .synthetic import RECIPE, make_results, make_tasks, write_run

@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 
 from doremi.errors import InputError, MissingFileError
-from doremi.evaluation import outcomes, statistics, verdict
-from doremi.report import comparisons, evidence, sentences
-from doremi.report.results import load, parse
+from doremi.evidence import outcomes, schema, statistics, verdict
+from doremi.evidence.recorded_results import load, parse
+from doremi.report import comparisons, sentences
 
 from .synthetic import make_results
 
@@ -63,10 +63,10 @@ def test_the_headline_is_main_against_baseline_wherever_it_stands(results):
 
 
 def test_summaries_and_outcomes_are_those_of_the_evaluation():
-    assert evidence.SUMMARIES == verdict.SUMMARIES
-    assert next(iter(evidence.SUMMARIES)) == verdict.PRIMARY
-    assert list(get_args(evidence.Outcome)) == [outcome.value for outcome in outcomes.Outcome]
-    assert list(sentences.OUTCOMES) == list(get_args(evidence.Outcome))
+    assert schema.SUMMARIES == verdict.SUMMARIES
+    assert next(iter(schema.SUMMARIES)) == verdict.PRIMARY
+    assert list(get_args(schema.Outcome)) == [outcome.value for outcome in outcomes.Outcome]
+    assert list(sentences.OUTCOMES) == list(get_args(schema.Outcome))
     assert comparisons.MIN_SEEDS == statistics.MIN_SEEDS
 
 

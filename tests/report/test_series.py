@@ -1,6 +1,6 @@
 import pytest
 
-from doremi.report.results import parse
+from doremi.evidence.recorded_results import parse
 from doremi.report.series import MAX_POINTS, chart_data, num_averaged, running_mean, stride
 from doremi.report.views import domain_order
 

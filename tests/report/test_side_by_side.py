@@ -1,6 +1,6 @@
 import pytest
 
-from doremi import cli
+from doremi.cli import main
 from doremi.errors import InputError, MissingFileError
 from doremi.report import directories
 from doremi.report.side_by_side import write_comparison
@@ -34,7 +34,7 @@ def page(run_dirs):
 
 
 def test_page_and_twin_lie_beside_the_first_directory(run_dirs, capsys):
-    assert cli.main(["report", *map(str, run_dirs)]) == 0
+    assert main.main(["report", *map(str, run_dirs)]) == 0
     expected = run_dirs[0].parent / "comparison.html"
     assert capsys.readouterr().out == f"{expected}\n"
     assert expected.read_text().endswith("</html>\n")
@@ -43,15 +43,15 @@ def test_page_and_twin_lie_beside_the_first_directory(run_dirs, capsys):
 
 
 def test_page_goes_where_it_is_asked_to(run_dirs, tmp_path, capsys):
-    assert cli.main(["report", *map(str, run_dirs), "--out", str(tmp_path / "new" / "both.html")]) == 0
+    assert main.main(["report", *map(str, run_dirs), "--out", str(tmp_path / "new" / "both.html")]) == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["both.html", "both.md"]
 
 
 def test_one_directory_gets_its_own_report(tmp_path, contents, capsys):
     run_dir = write_run(tmp_path / "run", contents["alpha"])
-    assert cli.main(["report", str(run_dir)]) == 0
+    assert main.main(["report", str(run_dir)]) == 0
     assert capsys.readouterr().out == f"{run_dir / 'report.html'}\n"
-    assert cli.main(["report", str(run_dir), "--out", str(tmp_path / "x.html")]) == 2
+    assert main.main(["report", str(run_dir), "--out", str(tmp_path / "x.html")]) == 2
     assert "--out is for several run directories" in capsys.readouterr().err
 
 
@@ -150,7 +150,7 @@ def test_other_domains_are_refused(tmp_path, contents, capsys):
         InputError, match=r"a and b have other domains \(only in a: 'docstrings',.* and 3 more; only in b"
     ):
         write_comparison(paths)
-    assert cli.main(["report", *map(str, paths)]) == 2
+    assert main.main(["report", *map(str, paths)]) == 2
     assert not (tmp_path / "comparison.html").exists()
 
 

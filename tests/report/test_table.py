@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from doremi.errors import InputError
-from doremi.report.evidence import SUMMARIES
+from doremi.evidence.schema import SUMMARIES
 from doremi.report.table import summary_table
 
 from .hostile import NAMES

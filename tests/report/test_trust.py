@@ -2,9 +2,9 @@ import math
 
 import pytest
 
+from doremi.evidence.recorded_results import parse
+from doremi.methods import alarms as diagnostics
 from doremi.report import trust
-from doremi.report.results import parse
-from doremi.reweighting import diagnostics
 
 from .synthetic import make_results
 

@@ -1,7 +1,7 @@
 import pytest
 
+from doremi.evidence.recorded_results import parse
 from doremi.report import views
-from doremi.report.results import parse
 
 from .synthetic import make_results
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from doremi import published
-from doremi.reweighting import diagnostics
+from doremi.methods import alarms as diagnostics
+from doremi.weights import published
 
 
 def names_of(alarms):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doremi.errors import InputError, RunFailedError
-from doremi.reweighting import group_dro
+from doremi.methods import group_dro
 
 
 def algorithm_1(steps, *, k, step_size, smoothing):

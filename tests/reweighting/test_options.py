@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from doremi.errors import InputError
-from doremi.reweighting import group_dro, projections
-from doremi.reweighting.options import GroupDROOptions
+from doremi.methods import group_dro, projections
+from doremi.methods.group_dro_options import GroupDROOptions
 
 NAMES = ("a", "b", "c")
 

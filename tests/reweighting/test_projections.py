@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from doremi.errors import InputError
-from doremi.reweighting import projections
+from doremi.methods import projections
 
 
 def feasible(seed, k):

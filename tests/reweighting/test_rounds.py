@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from doremi.reweighting import group_dro
-from doremi.reweighting.rounds import judge
+from doremi.methods import group_dro
+from doremi.methods.rounds import judge
 
 NAMES = ("web", "code", "books")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from doremi.reweighting import token_weights
+from doremi.methods import token_weights
 
 ALPHA = np.array([0.5, 0.3, 0.2])
 ONES = np.ones(3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from doremi.corpus import tokenizers
+from doremi.corpus.tokenizing import tokenizers
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.processes import put_commands_on_path
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from doremi import recipe as recipes
 from doremi import slurm
-from doremi.cli import main
+from doremi.cli.main import main
 from doremi.errors import InputError
-from doremi.run_directory import RunDirectory
+from doremi.experiment import recipe as recipes
+from doremi.experiment.run_directory import RunDirectory
 from tests.slurm.conftest import submit, submitted
 
 HOSTILE = "a b'c\"$(touch pwned)`touch pwned`;touch pwned;%j\\"

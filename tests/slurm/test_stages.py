@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from doremi import files, slurm
-from doremi import recipe as recipes
 from doremi.corpus import TokenStore, prepare
+from doremi.experiment import recipe as recipes
 from doremi.slurm import tasks
 from tests.slurm.conftest import node_environment, run_stage
 
@@ -38,7 +38,7 @@ def on_a_node(monkeypatch):
 
 
 def test_preparing_in_an_array_gives_the_store_of_one_machine(on_a_node, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("doremi.corpus.work.UNIT_BYTES", 0)  # every file is a unit of its own
+    monkeypatch.setattr("doremi.corpus.preparing.work.UNIT_BYTES", 0)  # every file is a unit of its own
     lines = (tmp_path / "corpus.jsonl").read_text().splitlines()
     (tmp_path / "in").mkdir()
     for number in range(5):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from doremi.training.output_head import OutputHead
+from doremi.models.output_head import OutputHead
 
 VOCAB_SIZE = 53
 SIZES = {

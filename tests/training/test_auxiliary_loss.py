@@ -8,9 +8,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
-from doremi.training.objective import ExcessLoss, TokenMean
-from doremi.training.probes import Probe
-from doremi.training.token_loss import has_auxiliary_loss, token_losses, token_nats
+from doremi.models.probes import Probe
+from doremi.models.token_loss import has_auxiliary_loss, token_losses, token_nats
+from doremi.training.signals import ExcessLoss, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 from tests.training.architectures import SIZES
 from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore, arguments, parameters

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from doremi.mixture import MixtureSettings
+from doremi.models.compilation import compile_layers
 from doremi.training import DoReMiTrainer, ExcessLoss
-from doremi.training.compilation import compile_layers
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
 
 # torch hides this warning of its own while it traces, but not from a filter that turns warnings into errors

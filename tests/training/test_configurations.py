@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from doremi.errors import InputError
-from doremi.recipe import ModelConfig
-from doremi.training import attention, models
-from doremi.training.token_loss import token_nats
+from doremi.models import attention, loading
+from doremi.models.config import ModelConfig
+from doremi.models.token_loss import token_nats
 from tests.conformance import zoo
 
 NESTED = ("llama4", "qwen3_5", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "got_ocr2", "fuyu")
@@ -18,12 +18,12 @@ SIZED = {"vocab_size": 97, "eos_token_id": 0, "sequence_length": 16}
 def configured(folder, name, *, init="random", overrides=None, attn_implementation="auto", **sizes):
     path = str(zoo.write(name, folder / name))
     config = ModelConfig(path=path, init=init, overrides=overrides or {}, attn_implementation=attn_implementation)
-    return config, models.configure(config, **SIZED | sizes)
+    return config, loading.configure(config, **SIZED | sizes)
 
 
 def build(folder, name, **settings):
     config, hf_config = configured(folder, name, **settings)
-    return models.build(config, hf_config, seed=0, attention=None)
+    return loading.build(config, hf_config, seed=0, attention=None)
 
 
 def nats(model, *, vocab_size, length):
@@ -60,24 +60,24 @@ def test_pretrained_parameters_of_a_text_model_within_a_larger_one(tmp_path):
     whole = zoo.model("gemma3").eval()
     whole.save_pretrained(tmp_path)
     config = ModelConfig(path=str(tmp_path), init="pretrained")
-    text = models.build(config, models.configure(config, **SIZED), seed=0, attention=None).eval()
+    text = loading.build(config, loading.configure(config, **SIZED), seed=0, attention=None).eval()
     assert type(text).__name__ == "Gemma3ForCausalLM"
     assert sum(p.numel() for p in text.parameters()) < sum(p.numel() for p in whole.parameters())
     tokens = torch.arange(20, 40)[None]
     with torch.no_grad():
         torch.testing.assert_close(text(tokens).logits, whole(tokens).logits, rtol=0, atol=0)
     with pytest.raises(InputError, match="vocabulary of 300, the corpus was tokenised with one of 301"):
-        models.configure(config, **SIZED | {"vocab_size": 301})
+        loading.configure(config, **SIZED | {"vocab_size": 301})
 
 
 def test_a_model_with_other_rows_than_were_asked_for():
     model = zoo.model("llama")
-    models.check_vocabulary(model, vocab_size=300)
-    models.check_vocabulary(model, vocab_size=299, exact=False)
+    loading.check_vocabulary(model, vocab_size=300)
+    loading.check_vocabulary(model, vocab_size=299, exact=False)
     with pytest.raises(InputError, match="llama was built with 300 rows of outputs where 299 were asked for"):
-        models.check_vocabulary(model, vocab_size=299)
+        loading.check_vocabulary(model, vocab_size=299)
     with pytest.raises(InputError, match="300 rows of inputs where 301"):
-        models.check_vocabulary(model, vocab_size=301, exact=False)
+        loading.check_vocabulary(model, vocab_size=301, exact=False)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_models_that_are_no_language_models(tmp_path, name):
 
     AutoConfig.for_model(name).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=f"{name} is no causal language model"):
-        models.configure(ModelConfig(path=str(tmp_path)), **SIZED)
+        loading.configure(ModelConfig(path=str(tmp_path)), **SIZED)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "opt", "mpt", "marian", "bart", "ctrl", "whisper", "xlnet", "dbrx"])
@@ -162,4 +162,4 @@ def test_a_model_of_no_layers_is_refused(layers):
     """transformers builds one, and it trains."""
     config = ModelConfig(preset="tiny", overrides={"num_hidden_layers": layers})
     with pytest.raises(InputError, match=rf"llama with {layers} layers \(num_hidden_layers\); at least 1 is needed"):
-        models.configure(config, vocab_size=97, eos_token_id=0, sequence_length=8)
+        loading.configure(config, vocab_size=97, eos_token_id=0, sequence_length=8)

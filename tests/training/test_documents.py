@@ -8,8 +8,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from doremi.mixture import MixtureSettings
-from doremi.training import token_loss
-from doremi.training.token_loss import token_nats
+from doremi.models import token_loss
+from doremi.models.token_loss import token_nats
 from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore
 
 SIZES = {

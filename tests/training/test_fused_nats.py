@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from doremi.training import fused_nats
-from doremi.training.linear_nats import linear_nats
-from doremi.training.output_head import OutputHead
+from doremi.models import fused_nats
+from doremi.models.linear_nats import linear_nats
+from doremi.models.output_head import OutputHead
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 from doremi.errors import RunFailedError
 from doremi.training import checkpoints, distributed
 from doremi.training.interruption import SIGNALS, Interruption
-from doremi.training.objective import ExcessLoss
 from doremi.training.schedules import LearningRateSchedule
+from doremi.training.signals import ExcessLoss
 from doremi.training.trainer import DoReMiTrainer
 from tests.processes import ROOT, environment
 from tests.training.fakes import arguments, parameters, tiny_model
@@ -210,7 +210,7 @@ from tests.training.fakes import parameters
 from tests.training.test_interruption import Send, make_trainer
 from doremi.errors import RunFailedError
 from doremi.training import trainer as trainer_module
-from doremi.training.objective import TokenMean
+from doremi.training.signals import TokenMean
 
 folder = Path(sys.argv[1])
 settings = {"micro_batch": 4, "accumulation": 1}

@@ -18,7 +18,7 @@ WORKER = """
 import json, sys, time
 from tests.training import fakes, test_killed
 from tests.training.test_trainer import MIXTURE
-from doremi.training.objective import TokenMean
+from doremi.training.signals import TokenMean
 from doremi.training.trainer import DoReMiTrainer
 
 class Recording(DoReMiTrainer):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from doremi.training import linear_nats as module
-from doremi.training.linear_nats import linear_nats
-from doremi.training.output_head import OutputHead
+from doremi.models import linear_nats as module
+from doremi.models.linear_nats import linear_nats
+from doremi.models.output_head import OutputHead
 
 NUM_TOKENS, DIMENSION, VOCAB_SIZE = 13, 6, 11
 HEADS = [OutputHead(), OutputHead(scale=2.5), OutputHead(softcap=1.5), OutputHead(scale=0.5, softcap=2.0)]

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
-from doremi.training import DoReMiTrainer, ExcessLoss, noise
-from doremi.training.probes import Probe
+from doremi.models import noise
+from doremi.models.probes import Probe
+from doremi.training import DoReMiTrainer, ExcessLoss
 from tests.conformance import zoo
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
 

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from doremi.errors import RunFailedError
 from doremi.training import checkpoints, trainer
-from doremi.training.objective import ExcessLoss, TokenMean
+from doremi.training.signals import ExcessLoss, TokenMean
 from tests.training.fakes import arguments, parameters, tiny_model
 from tests.training.test_trainer import MIXTURE, STORE
 

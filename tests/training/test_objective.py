@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from doremi.errors import InputError
-from doremi.reweighting import group_dro
-from doremi.training.objective import DomainSums, ExcessLoss, TokenMean, presence_probabilities
-from doremi.training.token_loss import token_nats
+from doremi.methods import group_dro
+from doremi.models.token_loss import token_nats
+from doremi.training.signals import DomainSums, ExcessLoss, TokenMean, presence_probabilities
 from tests.training.fakes import VOCAB_SIZE, tiny_model
 
 NAMES = ("a", "b", "c")

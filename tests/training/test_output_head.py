@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from doremi.training import output_head
-from doremi.training.output_head import OutputHead
+from doremi.models import output_head
+from doremi.models.output_head import OutputHead
 from tests.training.architectures import ARCHITECTURES, PLAIN, build
 
 

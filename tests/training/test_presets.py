@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from doremi.recipe import ModelConfig
-from doremi.training import models, noise
-from doremi.training.presets import PRESETS
+from doremi.models import loading, noise
+from doremi.models.config import ModelConfig
+from doremi.models.presets import PRESETS
 
 # layers, heads, size of a head, width, MLP; and parameters in millions with a vocabulary of 256,000
 TABLE_9 = {
@@ -30,7 +30,7 @@ def count_by_hand(layers, width, mlp, vocab_size):
 
 
 def on_meta_device(preset, vocab_size):
-    config = models.configure(ModelConfig(preset=preset), vocab_size=vocab_size, eos_token_id=0, sequence_length=1024)
+    config = loading.configure(ModelConfig(preset=preset), vocab_size=vocab_size, eos_token_id=0, sequence_length=1024)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -68,8 +68,8 @@ def test_architecture():
 
 
 def test_a_preset_computes_with_positions_and_attends_to_the_past_only():
-    config = models.configure(ModelConfig(preset="70m"), vocab_size=50, eos_token_id=0, sequence_length=16)
-    model = models.build(ModelConfig(preset="70m"), config, seed=0, attention="sdpa").eval()
+    config = loading.configure(ModelConfig(preset="70m"), vocab_size=50, eos_token_id=0, sequence_length=16)
+    model = loading.build(ModelConfig(preset="70m"), config, seed=0, attention="sdpa").eval()
     ids = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 9]])
     with torch.no_grad():
         logits = model(ids).logits

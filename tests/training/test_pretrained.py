@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, GPT2LMHeadModel, LlamaForCausalLM
 
 from doremi.errors import InputError
-from doremi.training import pretrained
+from doremi.models import pretrained
 from tests.conformance import zoo
 from tests.processes import ROOT, environment
 
@@ -319,7 +319,7 @@ warnings.simplefilter("ignore")
 import torch
 from safetensors.torch import load_file, save_file
 from doremi.errors import InputError
-from doremi.training import pretrained
+from doremi.models import pretrained
 from tests.conformance import zoo
 from tests.training.test_pretrained import add, changed, drop, reshape
 

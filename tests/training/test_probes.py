@@ -8,8 +8,8 @@ from torch import nn
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
+from doremi.models.probes import Probe
 from doremi.training import DoReMiTrainer, TokenMean
-from doremi.training.probes import Probe
 from tests.conformance import zoo
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, tiny_model
 

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from doremi.errors import InputError
-from doremi.recipe import ModelConfig
-from doremi.training import models, noise, suitability
-from doremi.training.presets import PRESETS
-from doremi.training.shrinking import shrunken
+from doremi.models import loading, noise, suitability
+from doremi.models.config import ModelConfig
+from doremi.models.presets import PRESETS
+from doremi.models.shrinking import shrunken
 from tests.conformance import zoo
 
 NOT_CAUSAL = frozenset(
@@ -135,8 +135,8 @@ def test_a_model_is_not_tried_again_once_it_is_built(tmp_path, monkeypatch, init
     monkeypatch.setattr(suitability, "_random_model", lambda *args: built.append(args) or original(*args))
     config = ModelConfig(path=str(folder), init=init, attn_implementation=kernel)
     suitability.check(config, sequence_length=12, documents="joined")
-    hf_config = models.configure(config, vocab_size=64, eos_token_id=3, sequence_length=12)
-    model = models.build(config, hf_config, seed=1, attention=None if kernel == "auto" else kernel)
+    hf_config = loading.configure(config, vocab_size=64, eos_token_id=3, sequence_length=12)
+    model = loading.build(config, hf_config, seed=1, attention=None if kernel == "auto" else kernel)
     before = len(built)
     model.config.use_cache = False  # as training does
     noise.disable(model)

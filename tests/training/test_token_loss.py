@@ -15,8 +15,8 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from doremi.errors import InputError
-from doremi.training import linear_nats, token_loss
-from doremi.training.token_loss import install, target_nats, token_nats
+from doremi.models import linear_nats, token_loss
+from doremi.models.token_loss import install, target_nats, token_nats
 from tests.training.architectures import ARCHITECTURES, VOCAB_SIZE, build
 
 INPUTS = ("input_ids", "attention_mask", "position_ids")
@@ -295,6 +295,6 @@ def test_installed_too_late_falls_back_to_the_logits_of_the_wrapped_forward(acce
     model = accelerator.prepare(build("llama", dtype=torch.float32).eval())
     expected = full_logits_nats(model, batch())
     torch.testing.assert_close(token_nats(model, batch()), expected, rtol=1e-6, atol=1e-6)
-    assert "its forward was wrapped before doremi.training.token_loss.install was called" in caplog.text
+    assert "its forward was wrapped before doremi.models.token_loss.install was called" in caplog.text
     token_nats(model, batch())
     assert len(caplog.messages) == 1

@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from doremi.training import linear_nats
-from doremi.training.token_loss import token_nats
+from doremi.models import linear_nats
+from doremi.models.token_loss import token_nats
 
 
 def small_body(*, vocab_size):

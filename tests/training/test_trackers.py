@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from transformers.integrations.integration_utils import CometCallback, SwanLabCallback
 
-from doremi.cli import main
+from doremi.cli.main import main
 from doremi.errors import InputError
 from doremi.training import trackers
 from tests.end_to_end.conftest import write_corpus, write_recipe

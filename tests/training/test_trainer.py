@@ -9,8 +9,8 @@ import torch
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
 from doremi.training import checkpoints
-from doremi.training.objective import ExcessLoss, TokenMean
 from doremi.training.schedules import LearningRateSchedule
+from doremi.training.signals import ExcessLoss, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 from doremi.weights import DomainWeights
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model

@@ -8,10 +8,10 @@ import torch
 from transformers import TrainerCallback
 
 from doremi.mixture import MixtureSettings
-from doremi.training import objective as objective_module
-from doremi.training.objective import ExcessLoss
+from doremi.training import signals as objective_module
 from doremi.training.reference_cache import ReferenceCache
 from doremi.training.schedules import LearningRateSchedule
+from doremi.training.signals import ExcessLoss
 from doremi.training.trainer import DoReMiTrainer
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore, arguments, parameters, tiny_model
 

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from doremi import saved_files
-from doremi.corpus import tokenizers
+from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import perplexity
-from doremi.evaluation.comparison import summarise
-from doremi.evaluation.evidence import nats_per_token
-from doremi.evaluation.paired_documents import DocumentLosses
 from doremi.evaluation.perplexity import HeldOutSet
-from doremi.training import configurations, pretrained, probes
+from doremi.evidence.comparing import nats_per_token
+from doremi.evidence.comparison import summarise
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.models import configurations, pretrained, probes, saved_files
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore

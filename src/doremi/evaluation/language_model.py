@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from doremi.errors import InputError
 from doremi.evaluation.checkpoints import float32_model
-from doremi.training.pretrained import FOREIGN_ERRORS, reason
+from doremi.models.pretrained import FOREIGN_ERRORS, reason
 
 
 class LanguageModel(HFLM):

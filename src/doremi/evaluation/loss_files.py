@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from doremi.evaluation import keyed_tables
-from doremi.evaluation.paired_documents import DocumentLosses
+from doremi.evidence.paired_documents import DocumentLosses
 
 _COLUMNS = ("domain", "document", "num_tokens", "nats")
 

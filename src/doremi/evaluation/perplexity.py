@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from doremi import progress
 from doremi.errors import RunFailedError
-from doremi.evaluation.paired_documents import DocumentLosses
-from doremi.training import attention
-from doremi.training.token_loss import IGNORE_INDEX, target_nats
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.launch import progress
+from doremi.models import attention
+from doremi.models.token_loss import IGNORE_INDEX, target_nats
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from doremi.errors import InputError
 from doremi.evaluation import keyed_tables
-from doremi.evaluation.paired_documents import MIN_DOCUMENTS
-from doremi.evaluation.statistics import ROUNDING, Estimate, student, without_interval
+from doremi.evidence.paired_documents import MIN_DOCUMENTS
+from doremi.evidence.statistics import ROUNDING, Estimate, student, without_interval
 
 MIN_DIFFERING = 10  # with fewer, t is too sure: 6 of 1,000 documents, all in favour, would be significant at 1.4 %
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doremi import files, yaml_files
+from doremi import files
 from doremi.errors import InputError, MissingFileError
+from doremi.files import yaml_files
 
 # Section 3.1 of the paper: one-shot, exact match. WebQuestions and LAMBADA are scored by whether the answer is what
 # greedy decoding gives, which is the same question.

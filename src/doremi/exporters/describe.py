@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from doremi.exporters.mixture import Mixture, Unit
-from doremi.report.escaping import visible
+from doremi.text import visible
 
 _COUNTED: dict[Unit, str] = {
     "tokens": "shares of tokens: the weights as they are",

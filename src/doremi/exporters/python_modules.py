@@ -95,7 +95,7 @@ def torchtitan(mixture: Mixture, unit: Unit) -> Export:
 
 def hugging_face(mixture: Mixture, unit: Unit) -> Export:
     """PROBABILITIES, FOLDERS, load(folder) and interleave(datasets, seed=...)."""
-    from doremi.corpus.export import folder_name  # half a second, which every command would pay
+    from doremi.corpus.storing.export import folder_name  # half a second, which every command would pay
 
     rows = "documents" if unit == "documents" else "chunks"
     folders = {domain.name: folder_name(domain.name) for domain in mixture.domains}

@@ -18,8 +18,8 @@ from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
-    from doremi.corpus.manifest import Split
-    from doremi.corpus.tokenizers import CorpusTokenizer
+    from doremi.corpus.storing.manifest import Split
+    from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer
 
 SAMPLE_TOKENS = 250_000  # of each domain are counted again: 22 domains take seconds
 _TEXTS_PER_BATCH = 256
@@ -58,7 +58,7 @@ def count_again(
     Raises:
         MissingFileError: the corpus has no tokenizer beside it.
     """
-    from doremi.corpus import tokenizers  # half a second, which every command would pay
+    from doremi.corpus.tokenizing import tokenizers  # half a second, which every command would pay
 
     own = tokenizers.load(str(store.tokenizer_path))
     return {name: _ratio(store, own, target, name, max_tokens) for name in names}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from doremi.planning.memory import optimizer_bytes
 from doremi.planning.stages import Inputs, Stage, cached_rows
-from doremi.recipe import TrainingConfig
+from doremi.training.config import TrainingConfig
 from doremi.training.sparse_rows import row_size
 
 

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from doremi.config import RunName
+from doremi.experiment.recipe import Recipe
 from doremi.planning.disk import Disk
 from doremi.planning.memory import Memory
 from doremi.planning.stages import Stage
-from doremi.recipe import Recipe, RunName
-from doremi.report.escaping import visible
+from doremi.text import visible
 
 # Hoffmann et al. 2022 (Chinchilla), Section 3: about 20 tokens for each parameter are the best use of a budget. With
 # far fewer, the proxy's losses tell how fast a domain is learnt and not how well it can be.

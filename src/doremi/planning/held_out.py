@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from doremi.corpus import TokenStore
+from doremi.evaluation.config import EvaluationConfig
+from doremi.experiment.recipe import Recipe
 from doremi.planning.stages import Stage
-from doremi.recipe import EvaluationConfig, Recipe
 
 
 class HeldOutScoring(NamedTuple):

@@ -14,15 +14,19 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
+from doremi.config import RunName
 from doremi.corpus import TokenStore
-from doremi.experiment import RUNS
+from doremi.experiment.opening import RUNS
+from doremi.experiment.planned_runs import trains_alike
+from doremi.experiment.recipe import Recipe
 from doremi.mixture.gather import RowStore
-from doremi.planned_runs import trains_alike
-from doremi.planning.model_size import ModelSize
+from doremi.models import attention, loading
+from doremi.models.config import ModelConfig
+from doremi.models.size import ModelSize
 from doremi.planning.pace import MeasuredPace
-from doremi.recipe import ModelConfig, Recipe, RunName, TrainingConfig
-from doremi.training import arguments, attention, models
-from doremi.training.objective import ExcessLoss, Objective, TokenMean
+from doremi.training import arguments
+from doremi.training.config import TrainingConfig
+from doremi.training.signals import ExcessLoss, Objective, TokenMean
 from doremi.training.trainer import DoReMiTrainer
 
 WARM_UP_STEPS, TIMED_STEPS = 1, 3
@@ -118,7 +122,7 @@ def _seconds_per_step(recipe: Recipe, run: RunName, config: TrainingConfig, sour
 def _build(recipe: Recipe, run: RunName, source: Any) -> PreTrainedModel:
     config: ModelConfig = getattr(recipe.models, run)
     settings = recipe.training.for_run(run)
-    hf_config = models.configure(
+    hf_config = loading.configure(
         config,
         vocab_size=source.vocab_size,
         eos_token_id=source.eos_token_id,
@@ -129,7 +133,7 @@ def _build(recipe: Recipe, run: RunName, source: Any) -> PreTrainedModel:
     )
     if config.init == "trained":  # any parameters take as long
         config = config.model_copy(update={"init": "random"})
-    return models.build(config, hf_config, seed=0, attention=implementation)
+    return loading.build(config, hf_config, seed=0, attention=implementation)
 
 
 def _objective(recipe: Recipe, run: RunName, names: Sequence[str], source: Any) -> Objective:

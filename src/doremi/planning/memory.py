@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from doremi.planning.model_size import ModelSize
-from doremi.planning.widths import Widths
-from doremi.recipe import TrainingConfig
-from doremi.training.linear_nats import CHUNK_BYTES, KEPT_BYTES
+from doremi.models.linear_nats import CHUNK_BYTES, KEPT_BYTES
+from doremi.models.size import ModelSize
+from doremi.models.widths import Widths
+from doremi.training.config import TrainingConfig
 
 # Of optimizer state for a parameter, by what is in the optimizer's name; Adam's two moments otherwise.
 _OPTIMIZER_BYTES = {"adafactor": 0, "8bit": 2, "4bit": 1, "sgd": 0, "lion": 4}

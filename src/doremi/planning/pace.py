@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from doremi.config import RunName
 from doremi.errors import InputError
 from doremi.planning.devices import Device
 from doremi.planning.stages import Stage
-from doremi.recipe import RunName
 
 
 class Pace(Protocol):

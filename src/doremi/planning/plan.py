@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doremi import preflight, published
+from doremi.config import RunName
 from doremi.corpus import TokenStore
-from doremi.corpus.listing import check_inputs
+from doremi.corpus.reading.listing import check_inputs
 from doremi.evaluation.perplexity import finite
-from doremi.experiment import RUNS, prepared_store
+from doremi.experiment import preflight
+from doremi.experiment.opening import RUNS, prepared_store
+from doremi.experiment.recipe import Recipe
+from doremi.experiment.run_directory import RunDirectory
+from doremi.models.size import ModelSize, measure
 from doremi.planning import disk, doubts, held_out, memory
 from doremi.planning.disk import Disk
 from doremi.planning.held_out import HeldOutScoring
 from doremi.planning.memory import Memory
-from doremi.planning.model_size import ModelSize, measure
 from doremi.planning.stages import Inputs, Stage, known_answer, stages
-from doremi.recipe import Recipe, RunName
-from doremi.run_directory import RunDirectory
 from doremi.training import arguments
+from doremi.weights import published
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _memory(recipe: Recipe, run: RunName, sizes: dict[RunName, ModelSize], num_d
 
 
 def _vocab_size(recipe: Recipe) -> int:
-    from doremi.corpus import tokenizers
+    from doremi.corpus.tokenizing import tokenizers
 
     config = recipe.corpus.tokenizer
     if config.path is None:

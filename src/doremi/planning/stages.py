@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from doremi import weight_specs
+from doremi.config import RunName
 from doremi.corpus import TokenStore
-from doremi.experiment import weights_setting
-from doremi.planned_runs import train_the_same, trains_alike
-from doremi.planning.model_size import ModelSize
+from doremi.experiment.opening import weights_setting
+from doremi.experiment.planned_runs import train_the_same, trains_alike
+from doremi.experiment.recipe import Recipe
+from doremi.experiment.run_directory import RunDirectory
+from doremi.experiment.runs import BASELINE, MAIN
+from doremi.models.size import ModelSize
 from doremi.planning.rows import expected_distinct, expected_rows
-from doremi.recipe import Recipe, RunName
-from doremi.run_directory import RunDirectory
-from doremi.runs import BASELINE, MAIN
 from doremi.training import arguments
-from doremi.weights import DomainWeights, uniform
+from doremi.weights import DomainWeights, specs, uniform
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class Inputs:
         """Over the domains of the experiment; None while the corpus is not prepared."""
         return None if self.store is None else self._resolve(self.recipe.weights.reference, self.store.names)
 
-    def resolve(self, spec: weight_specs.WeightsSpec) -> DomainWeights | None:
+    def resolve(self, spec: specs.WeightsSpec) -> DomainWeights | None:
         """Weights over the domains of the experiment; None while they cannot be known."""
         reference = self.reference_weights()
-        if reference is None or (weight_specs.needs_answer(spec) and self.answer is None):
+        if reference is None or (specs.needs_answer(spec) and self.answer is None):
             return None
         return self._resolve(spec, reference.names, reference)
 
     def _resolve(
-        self, spec: weight_specs.WeightsSpec, names: tuple[str, ...], reference: DomainWeights | None = None
+        self, spec: specs.WeightsSpec, names: tuple[str, ...], reference: DomainWeights | None = None
     ) -> DomainWeights:
         assert self.store is not None
         setting = weights_setting(self.recipe, self.store)
-        known = weight_specs.Setting(**vars(setting) | {"reference": reference, "answer": self.answer})
-        return weight_specs.resolve(spec, known, names)
+        known = specs.Setting(**vars(setting) | {"reference": reference, "answer": self.answer})
+        return specs.resolve(spec, known, names)
 
 
 def known_answer(out: Path) -> DomainWeights | None:
@@ -108,7 +108,7 @@ def _comparisons(inputs: Inputs) -> Iterator[Stage]:
         if spec == recipe.weights.reference or known:
             continue
         taken.append(weights)
-        yield _stage(inputs, weight_specs.label(spec), "main", weights, num_models=seeds)
+        yield _stage(inputs, specs.label(spec), "main", weights, num_models=seeds)
 
 
 def _stage(inputs: Inputs, name: str, model: RunName, weights: DomainWeights | None, *, num_models: int) -> Stage:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from doremi.evidence.recorded_results import Results
+from doremi.evidence.schema import SUMMARIES, Comparison, Differences, Estimate, Judged, Outcome, SpeedUp, Tally
 from doremi.report.axes import SignedAxis
-from doremi.report.escaping import visible
-from doremi.report.evidence import SUMMARIES, Comparison, Differences, Estimate, Judged, Outcome, SpeedUp, Tally
-from doremi.report.results import Results
+from doremi.text import visible
 
-MIN_SEEDS = 3  # `doremi.evaluation.statistics.MIN_SEEDS`: with fewer there is no interval over seeds
+MIN_SEEDS = 3  # `doremi.evidence.statistics.MIN_SEEDS`: with fewer there is no interval over seeds
 
 
 class Basis(Enum):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doremi.errors import InputError
+from doremi.evidence.recorded_results import MAIN, Results, load, read_public
+from doremi.evidence.schema import SUMMARIES, Judged
 from doremi.report import comparisons, recipe_keys
 from doremi.report.axes import LinearAxis, SignedAxis
-from doremi.report.escaping import visible
-from doremi.report.evidence import SUMMARIES, Judged
-from doremi.report.results import MAIN, Results, load, read_public
+from doremi.text import visible
 
 MAX_NAMED = 5
 MAX_VALUE_LENGTH = 120  # of a recipe's value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from doremi.report.escaping import markdown_text, visible
+from doremi.text import markdown_text, visible
 
 LEFT, RIGHT = "---", "---:"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from doremi import yaml_files
 from doremi.errors import InputError
+from doremi.files import yaml_files
 
 
 def flatten(recipe: str) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from doremi.evidence.recorded_results import BASELINE, MAIN, Results
+from doremi.evidence.schema import Comparison, Outcome, SpeedUp, Tally
 from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
-from doremi.report.escaping import visible
-from doremi.report.evidence import Comparison, Outcome, SpeedUp, Tally
-from doremi.report.results import BASELINE, MAIN, Results
+from doremi.text import visible
 
 OUTCOMES: dict[Outcome, str] = {
     "better": "Better",

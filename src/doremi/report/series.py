@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from doremi.report.escaping import plotly_text
-from doremi.report.evidence import Measured
-from doremi.report.recorded import Curves
-from doremi.report.results import Results
+from doremi.evidence.recorded import Curves
+from doremi.evidence.recorded_results import Results
+from doremi.evidence.schema import Measured
 from doremi.report.views import domain_order
+from doremi.text import plotly_text
 
 MAX_POINTS = 500  # more than a chart has room for; 200 domains of 3 series make 2.5 MB
 SIGNIFICANT_DIGITS = 5

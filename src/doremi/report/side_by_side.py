@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from doremi import files
 from doremi.errors import InputError
+from doremi.evidence.schema import Judged
 from doremi.report import comparisons, directories, numbers, sentences, templating, views
 from doremi.report.directories import Directory
-from doremi.report.evidence import Judged
 from doremi.report.markdown_blocks import paragraph, table
 from doremi.report.render import MAX_DOMAINS_IN_FULL
 

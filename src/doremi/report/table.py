@@ -12,10 +12,10 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from doremi.evidence.recorded_results import BASELINE, MAIN, Results, parse
+from doremi.evidence.schema import SUMMARIES, Judged
 from doremi.report import comparisons, numbers, sentences, trust, views
-from doremi.report.escaping import visible
-from doremi.report.evidence import SUMMARIES, Judged
-from doremi.report.results import BASELINE, MAIN, Results, parse
+from doremi.text import visible
 
 Encode = Callable[[str], str]
 

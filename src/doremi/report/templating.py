@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from doremi.report import numbers
-from doremi.report.escaping import visible
+from doremi.text import visible
 
 
 @cache

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from doremi.report.escaping import visible
-from doremi.report.results import Results
+from doremi.evidence.recorded_results import Results
+from doremi.text import visible
 
 MAX_ALARMS_OF_A_KIND = 3  # older files have one alarm for each domain
 

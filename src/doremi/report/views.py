@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from doremi.report.escaping import visible
-from doremi.report.results import BASELINE, MAIN, Cost, Results, Summaries
+from doremi.evidence.recorded_results import BASELINE, MAIN, Cost, Results, Summaries
+from doremi.text import visible
 
 # Muennighoff et al. 2023: up to four epochs are almost as good as new text, then repetition starts to cost.
 MAX_HARMLESS_EPOCHS = 4

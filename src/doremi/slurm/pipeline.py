@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from doremi import files, preflight, redaction, weight_specs
+from doremi import files, redaction
 from doremi.errors import InputError
-from doremi.experiment import RUNS
-from doremi.planned_runs import trains_alike
-from doremi.recipe import ClusterConfig, Recipe
-from doremi.run_directory import RunDirectory
+from doremi.experiment import preflight
+from doremi.experiment.opening import RUNS
+from doremi.experiment.planned_runs import trains_alike
+from doremi.experiment.recipe import ClusterConfig, Recipe
+from doremi.experiment.run_directory import RunDirectory
 from doremi.training import arguments
+from doremi.weights import specs
 
 CACHES = {"HF_HOME": "huggingface", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
@@ -56,7 +58,7 @@ def script(recipe: Recipe, root: Path, *, num_nodes: int, working_directory: Pat
 def _values(recipe: Recipe, root: Path, num_nodes: int, working_directory: Path) -> Iterator[str]:
     cluster = recipe.cluster
     has_one_seed = recipe.weights.seeds == 1
-    labels = [weight_specs.label(spec) for spec in recipe.weights.baselines if spec != recipe.weights.reference]
+    labels = [specs.label(spec) for spec in recipe.weights.baselines if spec != recipe.weights.reference]
     yield f"run={shlex.quote(str(root))}"
     yield f"processes={num_processes(cluster)}  # on each node"
     yield f"grace={cluster.grace_seconds}"

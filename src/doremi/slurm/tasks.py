@@ -1,6 +1,6 @@
 """What the preparing jobs of a pipeline do on a node: ``python -m doremi.slurm.tasks plan|encode|finish RUN_DIR``.
 
-The steps are those of `doremi.corpus.tasks`, which datatrove runs elsewhere; here Slurm's own array does.
+The steps are those of `doremi.corpus.preparing.tasks`, which datatrove runs elsewhere; here Slurm's own array does.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from doremi import console, files, named_domains, recipe
-from doremi.corpus.job import CheckDomains, Job, begin, config_digest, finished
-from doremi.corpus.lock import full_disk_reported, locked
-from doremi.corpus.tasks import EncodeShare, Finish
+from doremi import files
+from doremi.cli import tables
+from doremi.corpus.config import CorpusConfig
+from doremi.corpus.preparing.job import CheckDomains, Job, begin, config_digest, finished
+from doremi.corpus.preparing.tasks import EncodeShare, Finish
+from doremi.corpus.storing.lock import full_disk_reported, locked
 from doremi.errors import InputError, RunFailedError
+from doremi.experiment import named_domains, recipe
+from doremi.experiment.recipe import Recipe
+from doremi.experiment.run_directory import RunDirectory
 from doremi.launch import INTERRUPTED, fail
-from doremi.recipe import CorpusConfig, Recipe
-from doremi.run_directory import RunDirectory
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one step; returns the exit code, those of ``doremi``."""
     step, root = arguments
     directory = RunDirectory(Path(root))
-    console.configure_logging()
+    tables.configure_logging()
     try:
         with directory.held(alone=False):
             _run_step(step, recipe.load(directory.recipe), directory.corpus)

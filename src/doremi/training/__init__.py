@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from doremi.training.objective import ExcessLoss, Objective, TokenMean
     from doremi.training.schedules import LearningRateSchedule
+    from doremi.training.signals import ExcessLoss, Objective, TokenMean
     from doremi.training.trainer import DoReMiTrainer
 
 __all__ = ["DoReMiTrainer", "ExcessLoss", "LearningRateSchedule", "Objective", "TokenMean"]
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:  # importing a part of this package must not 
 
         return LearningRateSchedule
     if name in __all__:
-        from doremi.training import objective
+        from doremi.training import signals
 
-        return getattr(objective, name)
+        return getattr(signals, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,11 +17,13 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_reporting_integration_callbacks
 
 from doremi.errors import InputError
-from doremi.training import arguments, compilation, passed_through
-from doremi.training.pretrained import FOREIGN_ERRORS, reason
+from doremi.models import compilation
+from doremi.models.pretrained import FOREIGN_ERRORS, reason
+from doremi.training import arguments, passed_through
 
 if TYPE_CHECKING:
-    from doremi.recipe import RunName, TrainingConfig
+    from doremi.config import RunName
+    from doremi.training.config import TrainingConfig
 
 OF_THE_MACHINE = (
     "tf32",

@@ -18,7 +18,7 @@ from doremi.training import distributed, passed_through
 from doremi.training.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
-    from doremi.recipe import TrainingConfig
+    from doremi.training.config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 

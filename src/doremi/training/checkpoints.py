@@ -7,8 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
-from doremi import files, saved_files
+from doremi import files
 from doremi.errors import InputError
+from doremi.models import saved_files
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from doremi import interruption
+from doremi.launch import interruption
 from doremi.training import distributed
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

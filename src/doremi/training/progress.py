@@ -8,7 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from doremi import progress
+from doremi.launch import progress
 
 
 def make(*, tokens_per_step: int, description: str) -> TrainerCallback:

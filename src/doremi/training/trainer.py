@@ -20,24 +20,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
-from doremi.training import (
-    checkpoints,
-    compilation,
-    configurations,
-    distributed,
-    failed_writes,
-    noise,
-    passed_through,
-    progress,
-    sharding,
-    suitability,
-    token_loss,
-)
+from doremi.models import compilation, configurations, noise, suitability, token_loss
+from doremi.models.probes import Probe
+from doremi.models.token_loss import token_losses, token_nats
+from doremi.training import checkpoints, distributed, failed_writes, passed_through, progress, sharding
 from doremi.training.interruption import Interruption
-from doremi.training.objective import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
-from doremi.training.probes import Probe
 from doremi.training.schedules import LearningRateSchedule
-from doremi.training.token_loss import token_losses, token_nats
+from doremi.training.signals import DomainSums, Objective, count_targets, domain_sums, presence_probabilities
 from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)

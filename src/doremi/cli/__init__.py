@@ -1,0 +1,1 @@
+"""Parse, call, print: a file a verb. Nothing is decided here."""

@@ -1,0 +1,1 @@
+"""Text found in the installation, as a small corpus for the demo."""

@@ -1,0 +1,1 @@
+"""Files, datasets and Python readers to documents with a domain each."""

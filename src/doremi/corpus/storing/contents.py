@@ -1,0 +1,94 @@
+"""From the markers of all units to the domains of a store, and the checks that only the whole corpus allows."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from doremi.corpus.storing.manifest import ShardEntry, Split
+from doremi.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+MAX_FILES_TOLD = 20
+
+Domains = dict[str, dict[Split, list[ShardEntry]]]
+
+
+def collect(markers: Sequence[Mapping[str, Any]]) -> Domains:
+    """The shards of each domain and split in the order of the units; warns of what was left out, and of domains
+    without held-out documents: an experiment that uses one of them is refused, one that leaves them out is not.
+
+    Raises:
+        InputError: no document at all, a domain without training documents, or two domains whose names differ only in
+            case.
+    """
+    inputs = [item for marker in markers for item in marker["inputs"]]
+    _report_skipped(inputs)
+    domains: Domains = {}
+    for marker in markers:
+        for shard in marker["shards"]:
+            splits = domains.setdefault(shard["domain"], {})
+            splits.setdefault(shard["split"], []).append(ShardEntry(**shard["entry"]))
+    if not domains:
+        raise InputError(
+            f"corpus: no document in {', '.join(item['name'] for item in inputs[:3])}; is it the right input?"
+        )
+    check_names(domains)
+    for name, splits in sorted(domains.items()):
+        _check_both_sides(name, splits)
+    return domains
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that differ only in case: on some file systems they would be one folder.
+
+    Raises:
+        InputError: names both.
+    """
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise InputError(
+                f"domains {other!r} and {name!r} differ only in case and would share a folder on some systems; give "
+                "them one spelling in the inputs"
+            )
+
+
+def _check_both_sides(name: str, splits: Mapping[Split, list[ShardEntry]]) -> None:
+    num_documents = sum(shard.documents for shards in splits.values() for shard in shards)
+    if "train" not in splits:
+        raise InputError(
+            f"domain {name!r} has no training document ({num_documents:,} held out); give training input for it, or "
+            "take it out of the held-out inputs"
+        )
+    if "held_out" not in splits:
+        logger.warning(
+            "domain %r has no held-out document (%s for training), so it cannot be evaluated; leave it out of "
+            "weights.reference, or prepare again with more held out",
+            name,
+            f"{num_documents:,}",
+        )
+
+
+def in_words(skipped: Mapping[str, int]) -> str:
+    """How many records were left out for each reason, the most frequent one first."""
+    return ", ".join(f"{count:,} x {reason}" for reason, count in Counter(skipped).most_common())
+
+
+def _report_skipped(inputs: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each file, but not thousands of them."""
+    lossy = [item for item in inputs if item["skipped"]]
+    for item in lossy[:MAX_FILES_TOLD]:
+        logger.warning("%s: left out %s", item["name"], in_words(item["skipped"]))
+    if len(lossy) > MAX_FILES_TOLD:
+        rest: Counter[str] = Counter()
+        for item in lossy[MAX_FILES_TOLD:]:
+            rest.update(item["skipped"])
+        num_files = len(lossy) - MAX_FILES_TOLD
+        logger.warning(
+            "%s more input files: left out %s; manifest.json has the counts of each", f"{num_files:,}", in_words(rest)
+        )

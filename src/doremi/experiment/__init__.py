@@ -1,0 +1,1 @@
+"""A recipe and a folder to trained runs, and those to results."""

@@ -1,0 +1,1 @@
+"""Which mixture: one file a method. NumPy and SciPy; no torch, no files, no logger."""

@@ -1,1 +1,0 @@
-"""Excess losses to domain weights. Nothing in here imports torch."""
