@@ -22,6 +22,7 @@ class Doremi(Contestant):
         from doremi import files
         from doremi.corpus.preparing.shards import ShardWriter
         from doremi.corpus.storing import manifest
+        from doremi.corpus.tokenizing.tokenizers import TokenizerEntry
 
         store = data.folder / "store"
         if (store / manifest.NAME).is_file():
@@ -31,7 +32,7 @@ class Doremi(Contestant):
                 for row in data.domain_tokens(index):
                     writer.append(name, "train", row, num_bytes=0)
             shards = {shard.domain: {shard.split: [shard.entry]} for shard in writer.finish()}
-        tokenizer = manifest.TokenizerEntry(digest="none", eos_token="", eos_token_id=0, vocab_size=VOCAB_SIZE)
+        tokenizer = TokenizerEntry(digest="none", eos_token="", eos_token_id=0, vocab_size=VOCAB_SIZE)
         content = manifest.build(tokenizer=tokenizer, dtype="uint16", domains=shards, inputs=[], settings={})
         files.write_json(store / manifest.NAME, content)
 

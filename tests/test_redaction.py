@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from doremi import launch, redaction
-from doremi.cli import tables
 from doremi.cli.main import main
 from doremi.errors import InputError
 from doremi.experiment import recipe
 from doremi.experiment.run_directory import RunDirectory
+from doremi.launch import console
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
 SECRETS = {
@@ -142,7 +142,7 @@ def test_what_is_masked_is_what_identity_leaves_out():
 
 
 def test_what_is_shown_is_escaped_and_without_secrets(capsys):
-    tables.show("s3://me:pa55word@bucket/a\x1b[2J")
+    console.show("s3://me:pa55word@bucket/a\x1b[2J")
     assert capsys.readouterr().out == "s3://***@bucket/a\\x1b[2J\n"
 
 
@@ -219,8 +219,8 @@ def test_errors_and_logs_are_redacted_and_harmless(capsys):
     launch.fail(2, f"\x1b[2J hub_token={TOKEN}\nsecond line")
     assert capsys.readouterr().err == "doremi: \\x1b[2J hub_token=***\nsecond line\n"
     record = logging.LogRecord("doremi", logging.INFO, "", 0, "%s: s3://a:b@c \u202e", ("x\x07",), None)
-    assert tables.HarmlessFormatter("%(message)s").format(record) == "x\\x07: s3://***@c \\u202e"
-    tables.show("a\x1b[2J\tb\nc")
+    assert console.HarmlessFormatter("%(message)s").format(record) == "x\\x07: s3://***@c \\u202e"
+    console.show("a\x1b[2J\tb\nc")
     assert capsys.readouterr().out == "a\\x1b[2J\tb\nc\n"
 
 

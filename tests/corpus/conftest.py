@@ -20,6 +20,7 @@ from doremi.corpus.preparing import work
 from doremi.corpus.preparing.shards import ShardWriter
 from doremi.corpus.storing import manifest
 from doremi.corpus.tokenizing import tokenizers
+from doremi.corpus.tokenizing.tokenizers import TokenizerEntry
 
 EOS = 0
 Shards = Sequence[Sequence[Sequence[int]]]  # documents of token ids without EOS, by shard
@@ -42,7 +43,7 @@ def build_store(tmp_path: Path) -> Callable[..., TokenStore]:
                             writer.append(name, split, np.array([*ids, EOS]), num_bytes=10 * len(ids))
                         for written in writer.finish():
                             domains.setdefault(name, {}).setdefault(split, []).append(written.entry)
-        tokenizer = manifest.TokenizerEntry(digest="0" * 32, eos_token="<eos>", eos_token_id=EOS, vocab_size=1000)
+        tokenizer = TokenizerEntry(digest="0" * 32, eos_token="<eos>", eos_token_id=EOS, vocab_size=1000)
         content = manifest.build(tokenizer=tokenizer, dtype=dtype, domains=domains, inputs=[], settings={})
         files.write_json(folder / manifest.NAME, content)
         return TokenStore.open(folder)

@@ -11,6 +11,7 @@ from doremi import files
 from doremi.corpus import TokenStore
 from doremi.corpus.storing import indexed, manifest, sharded_tokens
 from doremi.corpus.storing.manifest import ShardEntry
+from doremi.corpus.tokenizing.tokenizers import TokenizerEntry
 
 NUM_DOMAINS, SHARDS_PER_DOMAIN, TOKENS_PER_SHARD = 1_000, 10, 7
 
@@ -36,7 +37,7 @@ def large_store(tmp_path):
             path = (place / f"{shard:05d}").relative_to(folder)
             entries.append(ShardEntry(str(path), 2, TOKENS_PER_SHARD, 0, "", ""))
         domains[name] = {"train": entries}
-    tokenizer = manifest.TokenizerEntry(digest="", eos_token="", eos_token_id=0, vocab_size=1 << 16)
+    tokenizer = TokenizerEntry(digest="", eos_token="", eos_token_id=0, vocab_size=1 << 16)
     content = manifest.build(tokenizer=tokenizer, dtype="uint16", domains=domains, inputs=[], settings={})
     files.write_json(folder / manifest.NAME, content)
     return folder

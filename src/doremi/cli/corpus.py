@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi.cli import tables
 from doremi.cli.prepare import positive
+from doremi.launch import console
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
@@ -127,7 +127,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(inspection.to_json(store, sequence_length=length), indent=1))
     else:
-        tables.show(inspection.show(store, sequence_length=length, width=tables.width()))
+        console.show(inspection.show(store, sequence_length=length, width=console.width()))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -136,11 +136,11 @@ def _verify(options: argparse.Namespace) -> int:
     folder = corpus_folder(options.folder)
     found = verify(folder)
     for fault in found.faults:
-        tables.show(fault)
+        console.show(fault)
     if not found.faults:
-        tables.show(f"{folder}: {found.assurance}")
+        console.show(f"{folder}: {found.assurance}")
         return 0
-    tables.show(
+    console.show(
         f"{folder}: {len(found.faults)} faulty; restore what is named from a copy, or delete the folder and prepare "
         "the corpus again"
     )
@@ -152,5 +152,5 @@ def _export(options: argparse.Namespace) -> None:
 
     store = TokenStore.open(corpus_folder(options.folder))
     out = to_datasets(store, options.out, rows=options.rows, sequence_length=sequence_length(options))
-    tables.show(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
-    tables.show(f"tokenizer  {store.tokenizer_path}")
+    console.show(f"{out}: train and validation of {len(store.names)} domains; open one with datasets.load_from_disk")
+    console.show(f"tokenizer  {store.tokenizer_path}")

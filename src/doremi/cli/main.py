@@ -22,7 +22,7 @@ from doremi.cli.recipes import add_recipe
 from doremi.cli.slurm import add_slurm, write_pipeline
 from doremi.cli.weights import add_weights
 from doremi.errors import InputError, RunFailedError, shorten, shown, text_problem
-from doremi.launch import interruption
+from doremi.launch import console, interruption
 
 if TYPE_CHECKING:
     from doremi.experiment.opening import Experiment
@@ -65,7 +65,7 @@ def _run_command(arguments: Sequence[str]) -> int:
         if problem := text_problem(argument):
             raise InputError(f"{shown(argument)} {problem}")
     options = build_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
-    tables.configure_logging()
+    console.configure_logging()
     code: int = options.action(options) or 0
     sys.stdout.flush()  # while a reader that has gone can still be noticed
     return code
@@ -276,7 +276,7 @@ def _run_in(loaded: Recipe, out: Path, options: argparse.Namespace) -> None:
 def _print_plan(recipe: Recipe, out: Path) -> None:
     from doremi import planning
 
-    tables.show(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe))
+    console.show(recipe.to_yaml(), planning.show(planning.make(recipe, out), recipe))
 
 
 def _run(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -286,14 +286,14 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
     if results is None:
         return  # one of several processes, and not the first
     _print_results(results)
-    tables.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
+    console.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
 
 
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:
     from doremi.corpus import show
 
     length = experiment.recipe.training.for_run("main").sequence_length
-    tables.show(show(experiment.store, sequence_length=length, width=tables.width()))
+    console.show(show(experiment.store, sequence_length=length, width=console.width()))
 
 
 def _train(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -318,7 +318,7 @@ def _inspect_loader(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(told.to_dict(), indent=1))
     else:
-        tables.show(tables.forecast_table(told))
+        console.show(tables.forecast_table(told))
 
 
 def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -330,14 +330,14 @@ def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
 def _print_results(results: dict[str, Any]) -> None:
     from doremi.report.table import summary_table
 
-    tables.show(summary_table(results))
+    console.show(summary_table(results))
 
 
 def _report(options: argparse.Namespace) -> None:
     if len(options.directories) > 1:
         from doremi.report.side_by_side import write_comparison
 
-        tables.show(write_comparison(options.directories, out=options.out))
+        console.show(write_comparison(options.directories, out=options.out))
         return
     from doremi.experiment.run_directory import RunDirectory
     from doremi.report.render import write_report
@@ -346,7 +346,7 @@ def _report(options: argparse.Namespace) -> None:
         raise InputError("--out is for several run directories; the report of one lies in it")
     directory = options.directories[0]
     with RunDirectory(directory).held() if directory.is_dir() else nullcontext():
-        tables.show(write_report(directory))
+        console.show(write_report(directory))
 
 
 if __name__ == "__main__":

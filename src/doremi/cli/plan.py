@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi.cli import tables
 from doremi.errors import InputError
+from doremi.launch import console
 
 if TYPE_CHECKING:
     from doremi.experiment.recipe import Recipe
@@ -55,7 +55,7 @@ def _plan(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(planning.to_dict(plan) | _times(plan, pace, options.price), indent=1))
     else:
-        tables.show(planning.show(plan, loaded, pace=pace, price=options.price))
+        console.show(planning.show(plan, loaded, pace=pace, price=options.price))
 
 
 def _check_flags(options: argparse.Namespace) -> None:

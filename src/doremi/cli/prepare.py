@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi.cli import tables
 from doremi.errors import InputError, install_hint
+from doremi.launch import console
 
 if TYPE_CHECKING:
     from doremi.corpus.preparing.preparation import EncodeAll
@@ -132,7 +132,7 @@ def _submit(recipe: Recipe, directory: RunDirectory, options: SlurmOptions) -> b
     if submitted is None:
         return True
     encoding, finishing = submitted.encoding_job, submitted.finishing_job
-    tables.show(
+    console.show(
         f"submitted  {encoding}: {options.num_tasks} tasks; {finishing}: puts them together\n"
         f"queue      squeue --jobs {encoding},{finishing}\n"
         f"output     {directory.corpus / slurm.LOGS}\n"

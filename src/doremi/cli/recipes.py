@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from doremi.cli import tables
 from doremi.errors import InputError
+from doremi.launch import console
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 
@@ -45,4 +45,4 @@ def _show(options: argparse.Namespace) -> None:
         return
     for name in names():
         summary = text(name).split("\n")[0].removeprefix("# ")
-        tables.show(tables.wrapped(f"{name:<16}  {summary}", indent=" " * 18, first=""))
+        console.show(console.wrapped(f"{name:<16}  {summary}", indent=" " * 18, first=""))

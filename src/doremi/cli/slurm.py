@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi.cli import tables
+from doremi.launch import console
 
 if TYPE_CHECKING:
     from doremi.experiment.recipe import Recipe
@@ -29,7 +29,7 @@ def write_pipeline(recipe: Recipe, out: Path, num_nodes: int) -> None:
     from doremi import slurm
 
     path = slurm.write(recipe, out, num_nodes=num_nodes)
-    tables.show(
+    console.show(
         f"wrote    {path}\n"
         f"submit   bash {shlex.quote(str(path))}\n"
         f"logs     {path.parent}\n"

@@ -12,6 +12,7 @@ from doremi.cli import tables
 from doremi.cli.corpus import SEQUENCE_LENGTH, open_sizes, sequence_length
 from doremi.cli.export import add_export
 from doremi.errors import InputError
+from doremi.launch import console
 from doremi.methods import alarms
 from doremi.text import visible
 from doremi.weights import DomainWeights, listed, published, rules
@@ -97,21 +98,21 @@ def _show(options: argparse.Namespace) -> None:
         for name in published.names():
             known = published.load(name)
             print(
-                tables.wrapped(f"{name:<26} {len(known.weights):3d} domains  {known.source}", indent="    ", first="")
+                console.wrapped(f"{name:<26} {len(known.weights):3d} domains  {known.source}", indent="    ", first="")
             )
         return
     if options.weights in published.names():
         known = published.load(options.weights)
-        tables.show(tables.weights_table(known.weights))
+        console.show(tables.weights_table(known.weights))
         for label, fact in (("tokenizer", known.tokenizer), ("counts", known.counts), ("source", known.source)):
-            tables.show(tables.wrapped(f"{label}: {fact}", indent="  ", first=""))
+            console.show(console.wrapped(f"{label}: {fact}", indent="  ", first=""))
         return
     from doremi.weights import provenance
 
     weights, origin = _load(options.weights), provenance.read(_file(options.weights))
-    tables.show(tables.weights_table(weights, spread=origin.spread))
+    console.show(tables.weights_table(weights, spread=origin.spread))
     for line in provenance.describe(origin):
-        tables.show(tables.wrapped(line, indent="  ", first=""))
+        console.show(console.wrapped(line, indent="  ", first=""))
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -121,7 +122,7 @@ def _compare(options: argparse.Namespace) -> None:
             f"{options.first} and {options.second} have no domain in common, so there is nothing to compare: "
             f"{listed(first)} against {listed(second)}"
         )
-    tables.show(comparison_table(first, second))
+    console.show(comparison_table(first, second))
 
 
 def _baseline(options: argparse.Namespace) -> None:
@@ -140,7 +141,7 @@ def _baseline(options: argparse.Namespace) -> None:
         epochs=_epochs(options.epochs, store.names) if options.epochs else {},
     )
     found = specs.resolve(options.rule, setting, store.names)
-    tables.show(tables.weights_table(found))
+    console.show(tables.weights_table(found))
     if options.out is not None:
         facts = {"rule": options.rule, "corpus_digest": store.digest, "tokenizer_digest": store.tokenizer_digest}
         found.to_json(options.out, provenance=facts)
@@ -169,7 +170,7 @@ def comparison_table(first: DomainWeights, second: DomainWeights) -> str:
     changes = {name: second.get(name, 0.0) - first.get(name, 0.0) for name in {**first, **second}}
     width = max(6, *(len(visible(name)) for name in changes))
     largest = max(map(abs, changes.values())) or 1.0
-    bar_width = tables.bar_width(beside=width + 32)
+    bar_width = console.bar_width(beside=width + 32)
     lines = [f"{'domain':<{width}}  {'A':>8}  {'B':>8}  {'B - A':>8}"]
     for name, change in sorted(changes.items(), key=lambda item: -abs(item[1])):
         bar = ("+" if change > 0 else "-") * round(bar_width * abs(change) / largest)

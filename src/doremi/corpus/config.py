@@ -13,6 +13,9 @@ from doremi.config import (
     Section,
 )
 
+Split = Literal["train", "held_out"]
+SPLITS: tuple[Split, ...] = ("train", "held_out")
+
 
 class HubDatasetConfig(Section):
     """A dataset of the Hugging Face hub, streamed. None of its code is run."""

@@ -91,5 +91,9 @@ def _scoring_flops(experiment: Experiment, *, num_tokens: int) -> float:
 
 def _size(experiment: Experiment, model: RunName) -> tuple[ModelSize, int]:
     """Of a model, and the length of the rows that it is trained on."""
-    size = model_size.measure(experiment.recipe, model, vocab_size=experiment.store.vocab_size)
-    return size, experiment.recipe.training.for_run(model).sequence_length
+    recipe = experiment.recipe
+    length = recipe.training.for_run(model).sequence_length
+    config = getattr(recipe.models, model)
+    return model_size.measure(
+        config, name=model, sequence_length=length, vocab_size=experiment.store.vocab_size
+    ), length

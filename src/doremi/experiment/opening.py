@@ -4,6 +4,7 @@ before hours of training.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,16 @@ def _check_held_out(experiment: Experiment) -> None:
         raise InputError(
             f"no held-out text in {', '.join(map(repr, lacking[:5]))}{more}, so nothing to evaluate there; leave them "
             "out of weights.reference, or prepare again with corpus.held_out_fraction raised or held_out_inputs"
+        )
+
+
+def smaller_main(num_parameters: Mapping[RunName, int]) -> Iterator[str]:
+    """A main model that is smaller than the proxy: most often it was forgotten, or the two were exchanged."""
+    main, proxy = num_parameters["main"], num_parameters["proxy"]
+    if main < proxy:
+        yield (
+            f"main: {main:,} parameters, fewer than the proxy's {proxy:,}; the proxy is there to find weights for a "
+            "larger model at less cost. Is models.main right?"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from doremi import files, launch
 from doremi.experiment import planned_runs, preflight, runs, search
-from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment
+from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
 from doremi.mixture.inspect import MixtureForecast, forecast
 
@@ -67,11 +67,9 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
 
 
 def _warn_of_main_size(experiment: Experiment) -> None:
-    from doremi.planning import doubts
-
     models = experiment.recipe.models
     if models.main != models.proxy and launch.is_first():
-        for doubt in doubts.main_size({run: num_parameters(experiment, run) for run in ("proxy", "main")}):
+        for doubt in smaller_main({run: num_parameters(experiment, run) for run in ("proxy", "main")}):
             logger.warning("%s", doubt)
 
 

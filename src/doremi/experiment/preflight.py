@@ -25,7 +25,7 @@ from doremi.weights import specs
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from doremi.corpus.storing.manifest import TokenizerEntry
+    from doremi.corpus.tokenizing.tokenizers import TokenizerEntry
 
 MAX_SEEDS = 2**32
 

@@ -13,6 +13,7 @@ from doremi import config, files, launch, redaction
 from doremi.errors import InputError
 from doremi.experiment.recipe import Recipe, parse
 from doremi.files import yaml_files
+from doremi.weights import specs
 
 # may change between calls: finished stages stay valid
 FREE_KEYS = (
@@ -30,7 +31,7 @@ FREE_KEYS = (
     "cluster",
 )
 
-OF_THE_ROOT = ("recipe.yaml", "weights.json", "results.json", "report.html", "report.md")
+OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "results.json", "report.html", "report.md")
 OWN_FOLDERS = ("rounds/[0-9]*", "runs/*/seed-*")
 
 
@@ -53,7 +54,7 @@ class RunDirectory:
     @property
     def weights(self) -> Path:
         """DoReMi's domain weights: the answer."""
-        return self.root / "weights.json"
+        return self.root / specs.WEIGHTS
 
     @property
     def results(self) -> Path:

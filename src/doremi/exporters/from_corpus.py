@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from doremi.corpus import TokenStore
+from doremi.corpus.config import Split
 from doremi.corpus.storing.arrow_store import ArrowStore
 from doremi.corpus.storing.indexed import little_endian
-from doremi.corpus.storing.manifest import ShardEntry, Split, entries
+from doremi.corpus.storing.manifest import ShardEntry, entries
 from doremi.errors import InputError
 from doremi.exporters.mixture import Domain, Mixture, Shard, TokenizerFacts
 from doremi.weights import DomainWeights

@@ -18,7 +18,7 @@ from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
-    from doremi.corpus.storing.manifest import Split
+    from doremi.corpus.config import Split
     from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer
 
 SAMPLE_TOKENS = 250_000  # of each domain are counted again: 22 domains take seconds

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from doremi.config import RunName
 from doremi.errors import InputError, first_line, shorten
-from doremi.experiment.recipe import Recipe
 from doremi.models.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -47,23 +46,26 @@ class ModelSize:
 _measured: dict[tuple[str, int], ModelSize] = {}  # by configuration and length; tracing takes a second or more
 
 
-def measure(recipe: Recipe, run: RunName, *, vocab_size: int) -> ModelSize:
+def measure(config: ModelConfig, *, name: RunName, sequence_length: int, vocab_size: int) -> ModelSize:
     """Sizes of one of the recipe's models, built on torch's meta device.
+
+    Args:
+        config: of the model.
+        name: in the recipe, for messages.
+        sequence_length: of the rows that it is trained on.
+        vocab_size: of the corpus' tokenizer.
 
     Raises:
         InputError: what `models.configure` refuses, or a model that transformers cannot build.
     """
     from doremi.models import flops, loading
 
-    length = recipe.training.for_run(run).sequence_length
-    with _refused(getattr(recipe.models, run), run):
-        hf_config = loading.configure(
-            getattr(recipe.models, run), vocab_size=vocab_size, eos_token_id=0, sequence_length=length
-        )
-        key = (json.dumps(hf_config.to_dict(), sort_keys=True, default=str), length)
+    with _refused(config, name):
+        hf_config = loading.configure(config, vocab_size=vocab_size, eos_token_id=0, sequence_length=sequence_length)
+        key = (json.dumps(hf_config.to_dict(), sort_keys=True, default=str), sequence_length)
         model = None if key in _measured else flops.build(hf_config)
     if model is not None:
-        _measured[key] = _size(model, sequence_length=length)
+        _measured[key] = _size(model, sequence_length=sequence_length)
     return _measured[key]
 
 
@@ -80,7 +82,7 @@ def size_of(model: PreTrainedModel, *, sequence_length: int = 32) -> ModelSize:
 
 
 @contextmanager
-def _refused(config: ModelConfig, run: RunName) -> Iterator[None]:
+def _refused(config: ModelConfig, name: RunName) -> Iterator[None]:
     """Whatever the code of a model raises while it is built, as one line."""
     try:
         yield
@@ -88,8 +90,8 @@ def _refused(config: ModelConfig, run: RunName) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 the code of any model
         raise InputError(
-            f"models.{run}: {config.path or config.preset} cannot be built as a causal model: "
-            f"{shorten(first_line(error), 200)}. Check its config.json and models.{run}.overrides, or take another "
+            f"models.{name}: {config.path or config.preset} cannot be built as a causal model: "
+            f"{shorten(first_line(error), 200)}. Check its config.json and models.{name}.overrides, or take another "
             "model"
         ) from None
 

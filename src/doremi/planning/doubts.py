@@ -80,16 +80,6 @@ def proxy_size(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
     yield from _updates(recipe)
 
 
-def main_size(num_parameters: Mapping[RunName, int]) -> Iterator[str]:
-    """A main model that is smaller than the proxy: most often it was forgotten, or the two were exchanged."""
-    main, proxy = num_parameters["main"], num_parameters["proxy"]
-    if main < proxy:
-        yield (
-            f"main: {main:,} parameters, fewer than the proxy's {proxy:,}; the proxy is there to find weights for a "
-            "larger model at less cost. Is models.main right?"
-        )
-
-
 def _updates(recipe: Recipe) -> Iterator[str]:
     """The adversary forgets where it started with a factor of 1 − c a step (Algorithm 1), so in about 1 / c steps."""
     steps, smoothing = recipe.training.for_run("proxy").steps, recipe.reweighting.smoothing

@@ -11,7 +11,7 @@ from doremi.corpus import TokenStore
 from doremi.corpus.reading.listing import check_inputs
 from doremi.evaluation.perplexity import finite
 from doremi.experiment import preflight
-from doremi.experiment.opening import RUNS, prepared_store
+from doremi.experiment.opening import RUNS, prepared_store, smaller_main
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
 from doremi.models.size import ModelSize, measure
@@ -61,7 +61,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
     if store is None:
         check_inputs(recipe.corpus)
     vocab_size = store.vocab_size if store else _vocab_size(recipe)
-    sizes = {run: measure(recipe, run, vocab_size=vocab_size) for run in RUNS}
+    sizes = {run: _measure(recipe, run, vocab_size=vocab_size) for run in RUNS}
     inputs = Inputs(recipe, sizes, num_devices, store, known_answer(out))
     found = stages(inputs)
     names = inputs.reference_weights()
@@ -80,10 +80,15 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
             *doubts.repetition(recipe, found),
             *doubts.batch(recipe, len(names) if names else _num_named_domains(recipe)),
             *doubts.proxy_size(recipe, found),
-            *doubts.main_size({run: size.num_parameters for run, size in sizes.items()}),
+            *smaller_main({run: size.num_parameters for run, size in sizes.items()}),
             *doubts.disk(space, out),
         ],
     )
+
+
+def _measure(recipe: Recipe, run: RunName, *, vocab_size: int) -> ModelSize:
+    length = recipe.training.for_run(run).sequence_length
+    return measure(getattr(recipe.models, run), name=run, sequence_length=length, vocab_size=vocab_size)
 
 
 def _num_named_domains(recipe: Recipe) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from doremi.cli import tables
 from doremi.experiment.recipe import Recipe
+from doremi.launch import console
 from doremi.planning.pace import Pace
 from doremi.planning.plan import Plan
 from doremi.planning.stages import Stage
@@ -34,7 +34,7 @@ def show(plan: Plan, recipe: Recipe, *, pace: Pace | None = None, price: float |
         _memory_line(plan),
         _disk_line(plan),
         *(
-            ["", "Doubts", *(tables.wrapped(doubt, indent="    ", first="  - ") for doubt in plan.doubts)]
+            ["", "Doubts", *(console.wrapped(doubt, indent="    ", first="  - ") for doubt in plan.doubts)]
             if plan.doubts
             else []
         ),
@@ -91,7 +91,7 @@ def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
     if plan.store is None:
         inputs = recipe.corpus.store or ", ".join(item.source for item in recipe.corpus.inputs)
         text = f"corpus: {inputs}: tokens and epochs are known once `doremi prepare` has run"
-        yield tables.wrapped(text, indent="    ", first="  ")
+        yield console.wrapped(text, indent="    ", first="  ")
     else:
         tokens = sum(plan.store.num_tokens(name) for name in plan.store.names)
         yield f"  corpus: {tokens:,} tokens in {len(plan.store.names)} domains (prepared)"
@@ -99,7 +99,7 @@ def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
         yield f"  rounds: auto; planned for all {recipe.reweighting.max_rounds} that there may be"
     if pace is not None:
         times = f"times: {pace.describe()}; without preparing, saving and waiting in queues"
-        yield tables.wrapped(times, indent="    ", first="  ")
+        yield console.wrapped(times, indent="    ", first="  ")
 
 
 def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
@@ -121,7 +121,7 @@ def _memory_line(plan: Plan) -> str:
         f"{run} {_size(memory.known)}{' and activations (not known)' if memory.total is None else ''}"
         for run, memory in plan.memories.items()
     )
-    return tables.wrapped(f"Memory on each device, about: {needed}", indent="  ", first="")
+    return console.wrapped(f"Memory on each device, about: {needed}", indent="  ", first="")
 
 
 def _disk_line(plan: Plan) -> str:
@@ -129,7 +129,7 @@ def _disk_line(plan: Plan) -> str:
     corpus = "corpus not known yet" if disk.corpus is None else f"corpus {_size(disk.corpus)}"
     losses = f", reference losses {_size(disk.reference_losses)}" if disk.reference_losses else ""
     models = f"models {_size(disk.models)}, checkpoints {_size(disk.checkpoints)}"
-    return tables.wrapped(f"Disk: {_size(disk.total)} ({corpus}, {models}{losses})", indent="  ", first="")
+    return console.wrapped(f"Disk: {_size(disk.total)} ({corpus}, {models}{losses})", indent="  ", first="")
 
 
 def _size(num_bytes: float) -> str:
@@ -148,7 +148,7 @@ def _table(rows: Iterator[list[str]]) -> Iterator[str]:
     num_columns = len(lines[0])
     whole = [line for line in lines if len(line) == num_columns]
     widths = [max(len(line[column]) for line in whole) for column in range(num_columns)]
-    for number, columns in enumerate(_groups(widths, tables.width())):
+    for number, columns in enumerate(_groups(widths, console.width())):
         if number:
             yield ""
         for line in lines if number == 0 else whole:

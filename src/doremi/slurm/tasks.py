@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from doremi import files
-from doremi.cli import tables
 from doremi.corpus.config import CorpusConfig
 from doremi.corpus.preparing.job import CheckDomains, Job, begin, config_digest, finished
 from doremi.corpus.preparing.tasks import EncodeShare, Finish
@@ -21,14 +20,14 @@ from doremi.errors import InputError, RunFailedError
 from doremi.experiment import named_domains, recipe
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
-from doremi.launch import INTERRUPTED, fail
+from doremi.launch import INTERRUPTED, console, fail
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one step; returns the exit code, those of ``doremi``."""
     step, root = arguments
     directory = RunDirectory(Path(root))
-    tables.configure_logging()
+    console.configure_logging()
     try:
         with directory.held(alone=False):
             _run_step(step, recipe.load(directory.recipe), directory.corpus)

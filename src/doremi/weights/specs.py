@@ -6,18 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, Self
 
 from doremi import weights
 from doremi.errors import InputError, MissingFileError
-from doremi.experiment.run_directory import RunDirectory
 from doremi.weights import DomainWeights, published, rules
-
-if TYPE_CHECKING:
-    from doremi.corpus import TokenStore
 
 WeightsSpec = str | dict[str, float]
 
+WEIGHTS = "weights.json"  # in a run directory: its answer
 WITHOUT_FLOOR = "reference_without_floor"
 RULES = {
     "natural": "by tokens; natural(packed) and natural(padded) count sequences, as upstream does in its two modes",
@@ -29,11 +26,28 @@ RULES = {
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?")
 
 
+class Sizes(Protocol):
+    """What rules ask of a corpus, as `doremi.corpus.TokenStore` answers it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The domains, in the corpus' order."""
+
+    def num_tokens(self, name: str, /) -> int:
+        """Tokens of a domain to train on."""
+
+    def num_sequences(self, name: str, sequence_length: int, /) -> int:
+        """Rows of a domain to train on."""
+
+    def with_packing(self, packing: Any, /) -> Self:
+        """The same with documents joined to rows, or each in rows of its own."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What rules are worked out from."""
 
-    store: TokenStore
+    store: Sizes
     sequence_length: int  # of the main run
     num_tokens: int  # that the main run is trained on
     max_epochs: float
@@ -51,7 +65,7 @@ def weights_file(text: str) -> Path | None:
     path = Path(text)
     if not path.is_dir():
         return path if path.is_file() else None
-    within = RunDirectory(path).weights
+    within = path / WEIGHTS
     if not within.is_file():
         raise InputError(
             f"{path}: a folder without weights.json; give a weights file, or a run directory whose proxy is trained "

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from doremi.corpus.config import Split
 from doremi.corpus.preparing.shards import ShardWriter, WrittenShard
 from doremi.corpus.reading.batches import Batch, read_unit
 from doremi.corpus.reading.documents import TOO_LONG, BadRecordError, Document, OnBadRecord, refused
@@ -18,7 +19,6 @@ from doremi.corpus.reading.grouping import Unit
 from doremi.corpus.reading.inputs import InputFile, Kind
 from doremi.corpus.reading.split import HeldOutRule
 from doremi.corpus.storing import indexed
-from doremi.corpus.storing.manifest import Split
 from doremi.corpus.tokenizing.backends import Ids
 from doremi.corpus.tokenizing.long_texts import IndivisibleTextError
 from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer

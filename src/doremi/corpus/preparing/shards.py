@@ -12,8 +12,9 @@ import numpy as np
 import xxhash
 
 from doremi import files
+from doremi.corpus.config import Split
 from doremi.corpus.storing import indexed
-from doremi.corpus.storing.manifest import ShardEntry, Split
+from doremi.corpus.storing.manifest import ShardEntry
 
 PARTIAL_FOLDER = "work/partial"  # below the store: what a killed preparation leaves there is never trusted
 MAX_PENDING_BYTES = 32 << 20  # tokens held in memory before they go to disk, over all domains of a unit

@@ -12,12 +12,12 @@ import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from doremi import files
+from doremi.corpus.config import Split
 from doremi.corpus.preparing.encode import Encoded
 from doremi.corpus.reading.grouping import UNIT_BYTES, Unit
 from doremi.corpus.reading.inputs import Commits, InputFile, pinned_commits
 from doremi.corpus.reading.split import read_hashes, write_hashes
 from doremi.corpus.storing import manifest_schema
-from doremi.corpus.storing.manifest import Split
 from doremi.errors import InputError, RunFailedError
 from doremi.files import checked_json
 

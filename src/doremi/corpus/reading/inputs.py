@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from doremi import files, redaction
-from doremi.corpus.config import CorpusConfig, InputConfig
+from doremi.corpus.config import CorpusConfig, InputConfig, Split
 from doremi.corpus.reading import hub, parquet
 from doremi.corpus.reading.hub import HubPart
 from doremi.corpus.reading.listing import Kind, Leaf, leaves
 from doremi.corpus.reading.parquet import RowGroups
 from doremi.corpus.reading.sources import Source, identity, num_bytes
-from doremi.corpus.storing.manifest import Split
 from doremi.errors import InputError, shown, text_problem
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 import xxhash
 
 from doremi import files
+from doremi.corpus.config import Split
 from doremi.corpus.reading.documents import Document
-from doremi.corpus.storing.manifest import Split
 from doremi.corpus.tokenizing.long_texts import cut_at_spaces
 
 _HASH_RANGE = 1 << 64

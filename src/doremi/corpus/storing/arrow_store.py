@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, Split
 from doremi.corpus.reading.inputs import InputFile, Kind, input_files
 from doremi.corpus.storing import arrow_shards, manifest
 from doremi.corpus.storing.arrow_shards import ArrowShard
 from doremi.corpus.storing.contents import Domains, check_names
-from doremi.corpus.storing.manifest import ShardEntry, Split, TokenizerEntry
+from doremi.corpus.storing.manifest import ShardEntry
 from doremi.corpus.storing.packing import Packing
 from doremi.corpus.storing.store import TokenStore
 from doremi.corpus.tokenizing import tokenizers
-from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer
+from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer, TokenizerEntry
 from doremi.errors import InputError
 
 IDS_COLUMN = "input_ids"

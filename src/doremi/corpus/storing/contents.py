@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from doremi.corpus.storing.manifest import ShardEntry, Split
+from doremi.corpus.config import Split
+from doremi.corpus.storing.manifest import ShardEntry
 from doremi.errors import InputError
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from doremi import files
+from doremi.corpus.config import Split
 from doremi.corpus.storing.lock import full_disk_reported
-from doremi.corpus.storing.manifest import Split
 from doremi.corpus.storing.store import TokenStore
 from doremi.errors import InputError
 from doremi.launch import progress

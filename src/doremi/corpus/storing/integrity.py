@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from doremi import files
+from doremi.corpus.config import SPLITS
 from doremi.corpus.storing import manifest
 from doremi.corpus.storing.arrow_store import ArrowStore
 from doremi.corpus.storing.manifest import ExpectedFile
@@ -78,7 +79,7 @@ def _verify_elsewhere(folder: Path, reference: Mapping[str, Any]) -> Verificatio
 
 def _verify_saved_datasets(store: ArrowStore) -> Verification:
     faults = [Fault(path, "token ids outside the vocabulary") for path in store.files_with_foreign_ids()]
-    num_tokens = sum(store.num_tokens(name, split=split) for name in store.names for split in manifest.SPLITS)
+    num_tokens = sum(store.num_tokens(name, split=split) for name in store.names for split in SPLITS)
     assurance = (
         f"no fault found in the saved datasets of {store.path}: domains, numbers of rows and tokens, and the "
         f"fingerprints that datasets wrote are those of the start; all {num_tokens:,} token ids are within the "

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from doremi import files
+from doremi.corpus.config import SPLITS, Split
 from doremi.corpus.storing import indexed, manifest_schema
+from doremi.corpus.tokenizing.tokenizers import TokenizerEntry
 from doremi.errors import InputError, MissingFileError
 from doremi.files import checked_json
 
@@ -18,9 +20,6 @@ FORMAT = "doremi-corpus"
 IN_PLACE = "doremi-corpus-in-place"  # a folder that refers to a store elsewhere, see `in_place`
 VERSION = 1
 REMEDY = "restore the file from a copy, or prepare the corpus again in an empty folder"
-
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,6 @@ class ShardEntry:
     def as_dict(self) -> dict[str, Any]:
         """The entry as JSON."""
         return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class TokenizerEntry:
-    """The tokenizer that the ids belong to."""
-
-    digest: str
-    eos_token: str
-    eos_token_id: int
-    vocab_size: int
 
 
 def build(

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from doremi import files
+from doremi.corpus.config import Split
 from doremi.corpus.storing import manifest
 from doremi.corpus.storing.indexed import IndexedShard
-from doremi.corpus.storing.manifest import ShardEntry, Split
+from doremi.corpus.storing.manifest import ShardEntry
 from doremi.corpus.storing.packing import Packing, RowTable, packed_rows, padded_rows
 from doremi.corpus.storing.sharded_tokens import MapLimit, Shard, ShardedTokens
 from doremi.errors import InputError

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from doremi import files
-from doremi.corpus.storing.manifest import TokenizerEntry
 from doremi.corpus.tokenizing.backends import Backend, Ids, ReferenceEncoder, TextEncoder, open_encoder
 from doremi.corpus.tokenizing.long_texts import MAX_WORD_CHARACTERS, PIECE_CHARACTERS, Divider, encode_in_pieces
 from doremi.errors import InputError, MissingFileError, shown
@@ -25,6 +25,16 @@ _KNOWN_EOS_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>")
 _CONFIG = "tokenizer_config.json"
 _COMPANIONS = (_CONFIG, "special_tokens_map.json", "chat_template.jinja")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class TokenizerEntry:
+    """The tokenizer that the ids of a store belong to, as its manifest names it."""
+
+    digest: str
+    eos_token: str
+    eos_token_id: int
+    vocab_size: int
 
 
 class CorpusTokenizer:
