@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from doremi.evidence import recorded_tasks
 from doremi.evidence.recorded_results import Results
 from doremi.evidence.schema import SUMMARIES, Estimate, Judged
-from doremi.report import comparisons, numbers, sentences, trust, views
+from doremi.report import comparisons, numbers, sentences, tasks, trust, views
 from doremi.report.comparisons import Forest
 from doremi.report.markdown_blocks import code_block, paragraph, table
 from doremi.text import markdown_text, visible
@@ -178,7 +177,7 @@ def _trust(results: Results) -> Iterator[str]:
 
 
 def _tasks(results: Results) -> Iterator[str]:
-    rows, pairs = recorded_tasks.task_rows(results), recorded_tasks.difference_rows(results)
+    rows, pairs = tasks.task_rows(results), tasks.difference_rows(results)
     if rows:
         yield "## Few-shot tasks"
         yield table(

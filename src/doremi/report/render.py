@@ -9,10 +9,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from doremi import files
-from doremi.evidence import recorded_tasks
 from doremi.evidence.recorded_results import Results, load, read_public
 from doremi.evidence.schema import SUMMARIES
-from doremi.report import axes, comparisons, recipe_keys, sentences, templating, trust, views
+from doremi.report import axes, comparisons, recipe_keys, sentences, tasks, templating, trust, views
 from doremi.report.markdown import render_markdown
 from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
 from doremi.text import content_security_source, script_json, visible
@@ -53,8 +52,8 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
             forests=comparisons.forests(results),
             pairs=comparisons.pair_rows(results),
             explained=comparisons.explained_rows(results),
-            task_rows=recorded_tasks.task_rows(results),
-            task_differences=recorded_tasks.difference_rows(results),
+            task_rows=tasks.task_rows(results),
+            task_differences=tasks.difference_rows(results),
             summaries=list(SUMMARIES.values()),
             max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
             limit_of_recipe=epoch_limit(recipe) is not None,

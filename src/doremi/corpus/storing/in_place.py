@@ -11,7 +11,7 @@ from doremi.corpus.config import CorpusConfig
 from doremi.corpus.storing import manifest
 from doremi.corpus.storing.arrow_store import open_arrow
 from doremi.corpus.storing.packing import Packing
-from doremi.corpus.storing.store import TOKENIZER_FOLDER, TokenStore
+from doremi.corpus.storing.store import OPENERS, TOKENIZER_FOLDER, TokenStore
 from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
 
@@ -58,7 +58,7 @@ def look(config: CorpusConfig) -> TokenStore:
     return open_arrow(target, tokenizer=settings.path, eos_token=settings.eos_token, packing=config.packing)
 
 
-def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | None) -> TokenStore:
+def follow(reference: Mapping[str, Any], folder: Path, packing: Packing | None) -> TokenStore:
     """Attach to the store that ``reference``, the manifest of ``folder``, stands for.
 
     Raises:
@@ -73,6 +73,9 @@ def follow(reference: Mapping[str, Any], folder: Path, *, packing: Packing | Non
             f"{reference['digest']}); put back what was there, or start with an empty folder"
         )
     return store
+
+
+OPENERS[manifest.IN_PLACE] = follow
 
 
 def _check_tokenizer_is_named(config: CorpusConfig) -> None:

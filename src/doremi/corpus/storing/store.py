@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,8 @@ from doremi.corpus.storing.sharded_tokens import MapLimit, Shard, ShardedTokens
 from doremi.errors import InputError
 
 TOKENIZER_FOLDER = "tokenizer"
+# By format of the manifest: what opens a folder that is no store itself (manifest, folder, packing).
+OPENERS: dict[str, Callable[[Mapping[str, Any], Path, Packing | None], TokenStore]] = {}
 
 
 class Rows(NamedTuple):
@@ -77,10 +79,8 @@ class TokenStore:
         """
         path = Path(path)
         content = manifest.read(path)
-        if content["format"] == manifest.IN_PLACE:
-            from doremi.corpus.storing import in_place  # which opens stores itself
-
-            return in_place.follow(content, path, packing=packing)
+        if (opener := OPENERS.get(content["format"])) is not None:
+            return opener(content, path, packing)
         shards = {
             key: [IndexedShard(path / entry.file, content["dtype"], entry.tokens) for entry in entries]
             for key, entries in manifest.entries(content).items()
