@@ -1,0 +1,157 @@
+"""What a method of finding a mixture is, and what a policy is that moves one while a model trains.
+
+A method is a pure function of finished runs: it asks for models to be trained, and when it has asked for enough it
+answers. A policy lives inside one run: it sees that run's statistics and moves weights while the run trains. Whoever
+trains drives them alike, ``while runs := method.ask(bench, done): done += train(runs)``, and knows none by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from doremi.methods.alarms import Alarm
+from doremi.weights import DomainWeights
+from doremi.weights.specs import Setting
+
+Size = Literal["reference", "proxy", "main"]  # which of the recipe's models, with its training settings
+Sees = Literal["losses", "excess", "reference", "held_out", "sketches"]
+When = Literal["before", "after"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that a method may know before a model is trained. Mappings are by domain unless they say otherwise."""
+
+    names: tuple[str, ...]
+    tokens: Mapping[str, int]  # to train on
+    prior: DomainWeights  # the weights to start from and to stay near
+    sets: tuple[str, ...]  # evaluation sets: the held-out text of each domain, and text that is not trained on
+    target: Mapping[str, float] | Literal["worst"]  # what is to be low: a mean over sets, or the worst of them
+    main_tokens: int  # R: tokens that the main model is trained on
+    steps: Mapping[Size, int]  # optimizer steps of a run of each size
+    seed: int  # the first one
+    setting: Setting  # what rules are worked out from
+    upper: Mapping[str, float] = field(default_factory=dict)
+    lower: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to train. Equal runs are trained once, whoever asks for them.
+
+    Args:
+        size: which of the recipe's models, with its training settings.
+        seed: fixes initial parameters and data order.
+        weights: what rows are sampled with; of a run with a policy what it begins with.
+        policy: what moves weights while the run trains.
+        reference: whose losses the policy needs; None: those of no run, or of the trained model that the recipe names.
+        steps: optimizer steps, where not those of the recipe.
+        label: what messages and folders call it. Not part of what is trained: two runs that differ in it alone are
+            equal.
+    """
+
+    size: Size
+    seed: int
+    weights: DomainWeights
+    policy: Policy | None = None
+    reference: Run | None = None
+    steps: int | None = None
+    label: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves.
+
+    ``failure`` says why there are no losses; such a run is not trained again. ``state`` is what its policy ended with.
+    ``flops`` counts forward and backward passes as they were done, a reference's included; NaN where not known.
+    ``history`` is the trainer's log, an entry for each logged step.
+    """
+
+    run: Run
+    nats: Mapping[str, float] = field(default_factory=dict)  # per target token, by set; empty if it was not scored
+    realised: Mapping[str, int] = field(default_factory=dict)  # rows that were delivered, by domain
+    state: Any = None
+    flops: float = float("nan")
+    history: Sequence[Mapping[str, Any]] = ()
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Fixed weights, or a policy to train the main model with; ``facts`` are JSON for the report, under its own keys.
+
+    ``weights`` of a policy is what the run begins with; its average is known once it is trained.
+    """
+
+    weights: DomainWeights
+    policy: Policy | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    alarms: Sequence[Alarm] = ()
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to answer "how much of each domain?"."""
+
+    def ask(self, bench: Bench, done: Collection[Outcome]) -> Sequence[Run]:
+        """Runs to train next, none of them in ``done``; empty: enough is known.
+
+        Depends on the set of outcomes, never on their order.
+        """
+
+    def answer(self, bench: Bench, done: Collection[Outcome]) -> Answer:
+        """The answer, once `ask` asks for nothing.
+
+        Raises:
+            RunFailedError: a run that it cannot do without failed.
+        """
+
+
+class Seen(NamedTuple):
+    """Statistics of one optimizer step: sums over the GLOBAL batch, the same on all ranks; to be divided once, last.
+
+    ``sums`` are nats over the target tokens of each domain: of the loss, of its excess over the reference's clipped at
+    0 per token, or of the reference's loss, as `Policy.sees` says.
+    """
+
+    step: int  # the first is 1
+    sums: np.ndarray  # float64[k]
+    token_counts: np.ndarray  # int64[k]: target tokens that were summed over; 0 where the domain was absent
+    row_counts: np.ndarray  # int64[k]: rows of each domain in the batch
+    held_out: Mapping[str, float] | None = None  # nats per token by set, at the steps that score them
+    sketches: np.ndarray | None = None  # float64[k, 2, r]: of the mean gradient of each half of a domain's rows
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Weights that move while a model trains: float64 NumPy; no torch, no process group, no logger.
+
+    ``sees`` names the statistics it needs. ``when`` says whether it needs them before the backward pass of the same
+    step, so that its loss weights are those of this very step, or after it, which costs no forward pass.
+    A state is a dataclass of names, numbers and arrays; it is stored with checkpoints (`dump`, `restore`).
+    """
+
+    @property
+    def sees(self) -> Sees:
+        """The statistics that `update` is given."""
+
+    @property
+    def when(self) -> When:
+        """Before or after the backward pass."""
+
+    def init(self, bench: Bench) -> Any:
+        """The state before the first step."""
+
+    def update(self, state: Any, seen: Seen) -> Any:
+        """The state after one step; ``state`` itself is not changed."""
+
+    def sampling_weights(self, state: Any) -> np.ndarray | None:
+        """float64[k] for the very next global batch; None: the run's own weights throughout."""
+
+    def loss_weights(self, state: Any) -> np.ndarray | None:
+        """float64[k]: each domain's share of the loss; None: every token weighs the same."""
