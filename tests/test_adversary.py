@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from doremi.methods.doremi_config import ReweightingConfig
 
 from doremi.errors import InputError
 from doremi.methods import adversary
-from doremi.methods.doremi_config import ReweightingConfig
 from doremi.methods.group_dro_options import GroupDROOptions
 
 TOKENS = {"web": 6000, "code": 3000, "books": 1000}

@@ -6,15 +6,17 @@ use in a recipe, and each is a traceback somewhere if it gets further.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
-from doremi.errors import shown, text_problem
+from doremi.errors import shorten, shown, text_problem
 
 LARGEST_INTEGER = 2**64
 # No machine has room or time for more: above these, a plan takes for ever and a run fails in its first step.
@@ -88,3 +90,41 @@ def expand_home(content: Any) -> Any:
     if isinstance(content, str) and content.startswith("~/"):
         return str(Path.home()) + content[1:]
     return content
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section that an annotation is of, or of a list of; None: neither."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether an annotation is that of a list."""
+    return getattr(annotation, "__origin__", None) is list
+
+
+def explain(detail: ErrorDetails, section: type[BaseModel], *, prefix: str = "") -> str:
+    """One line for a value that ``section`` refuses: its key, what is wrong with it, the nearest valid key."""
+    *sections, last = detail["loc"] or ("",)  # which has the types of a union in it too, such as dict[str,float]
+    location = [*(part for part in sections if isinstance(part, int) or part.isidentifier()), last]
+    if detail["type"] not in ("extra_forbidden", "missing"):
+        location = [part for part in location if isinstance(part, int) or part.isidentifier()]
+    key = ".".join([*([prefix] if prefix else []), *(shorten(str(part), 80) for part in location)])
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_nearest(location, section)}"
+    if detail["type"] == "missing":
+        return f"{key}: required, but missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (got {shown(detail['input'])})"
+
+
+def _nearest(location: Sequence[int | str], section: type[BaseModel]) -> str:
+    """Advice for an unknown key: the nearest valid one of the same section, or else the list of them."""
+    for part in location[:-1]:
+        if isinstance(part, str) and part in section.model_fields:
+            section = section_in(section.model_fields[part].annotation) or section
+    valid = list(section.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+    return f"did you mean {close[0]}?" if close else f"valid keys here: {', '.join(valid)}"

@@ -32,6 +32,10 @@ class RunFailedError(_Bounded, RuntimeError):
     """A run that began well cannot go on (non-finite loss, failed verification): exit code 1."""
 
 
+class NotFiniteError(RunFailedError):
+    """A loss, a weight or a gradient is not finite: the same run would fail again in the same way."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what another library's error says, without the full stop; its type where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -14,8 +14,14 @@ from doremi.files import checked_json
 from doremi.models import saved_files
 from doremi.weights import DomainWeights
 
-HISTORY, STARTED, LOSSES = "history.json", "started.json", "held_out.parquet"
-NOT_OF_THE_MODEL = {files.MARKER, STARTED, LOSSES, "tracker.json"}  # the last: `doremi.training.trackers.IDENTITY`
+HISTORY, STARTED, LOSSES, FAILED = "history.json", "started.json", "held_out.parquet", "failed.json"
+NOT_OF_THE_MODEL = {
+    files.MARKER,
+    STARTED,
+    LOSSES,
+    FAILED,
+    "tracker.json",
+}  # the last: `doremi.training.trackers.IDENTITY`
 SERIES = ("held_out_nats/", "dro_weights/", "average_weights/", "excess_losses/")  # logged for all domains or none
 ANSWER_REMEDY = "`doremi train RECIPE --run proxy` writes it anew"
 REMEDY = "delete its folder and run the same command to train the model again"
@@ -30,6 +36,8 @@ class Facts(checked_json.Part):
     num_tokens: NonNegativeInt
     train_seconds: float
     epochs: dict[str, float]
+    rows: dict[str, int]
+    passes: dict[str, int]
 
 
 class Answer(checked_json.Part):
@@ -45,6 +53,20 @@ def facts(folder: Path) -> dict[str, Any]:
         InputError: it is not there, or of another form.
     """
     return checked_json.read(folder / files.MARKER, Facts, remedy=REMEDY)
+
+
+class _Failure(checked_json.Part):
+    failure: str
+
+
+def failure(folder: Path) -> str | None:
+    """Why a run cannot be finished; None: nothing is known against it.
+
+    Raises:
+        InputError: what is written of it is of another form.
+    """
+    path = folder / FAILED
+    return checked_json.read(path, _Failure, remedy=REMEDY)["failure"] if path.is_file() else None
 
 
 def objective_state(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ before hours of training.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,11 @@ from doremi.corpus.preparing.job import config_digest, finished
 from doremi.corpus.storing import in_place, manifest
 from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError, RunFailedError
-from doremi.experiment import named_domains, preflight
+from doremi.experiment import bench, named_domains, preflight
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
-from doremi.experiment.runs import BASELINE, MAIN
-from doremi.methods import adversary
-from doremi.methods.group_dro_options import GroupDROOptions
-from doremi.weights import DomainWeights, specs
-from doremi.weights.specs import Setting, WeightsSpec
+from doremi.methods.protocol import Bench, Run
+from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,28 +34,17 @@ class Experiment:
     recipe: Recipe
     directory: RunDirectory
     store: TokenStore
-    reference_weights: DomainWeights  # over the domains of the experiment, in the corpus' order
+    bench: Bench  # what methods may know
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The domains of the experiment: those with a reference weight above 0."""
-        return self.reference_weights.names
+        """The domains of the experiment, those with a prior weight above 0, in the corpus' order."""
+        return self.bench.names
 
-    def adversary_options(self) -> GroupDROOptions:
-        """What the recipe adds to Group DRO."""
-        config = self.recipe.reweighting
-        return adversary.options(
-            config,
-            {name: self.store.num_tokens(name) for name in self.names},
-            num_steps=self.recipe.training.for_run("proxy").steps,
-            main_tokens=self.recipe.training.for_run("main").num_tokens,
-            prior=self.resolve(config.prior) if config.prior else None,
-        )
-
-    def resolve(self, spec: WeightsSpec, *, answer: DomainWeights | None = None) -> DomainWeights:
-        """Weights that the recipe names, over the domains of the experiment; ``answer``: DoReMi's, where known."""
-        setting = replace(weights_setting(self.recipe, self.store), reference=self.reference_weights, answer=answer)
-        return specs.resolve(spec, setting, self.names)
+    @property
+    def prior(self) -> DomainWeights:
+        """The weights to start from."""
+        return self.bench.prior
 
 
 def open_experiment(recipe: Recipe, out: Path) -> Experiment:
@@ -105,20 +91,7 @@ def open_prepared(recipe: Recipe, out: Path) -> Experiment:
 
 
 def _experiment(recipe: Recipe, directory: RunDirectory, store: TokenStore) -> Experiment:
-    setting = weights_setting(recipe, store)
-    return Experiment(recipe, directory, store, specs.resolve(recipe.weights.reference, setting, store.names))
-
-
-def weights_setting(recipe: Recipe, store: TokenStore) -> Setting:
-    """What weights by rule are worked out from."""
-    main = recipe.training.for_run("main")
-    return Setting(
-        store=store,
-        sequence_length=main.sequence_length,
-        num_tokens=main.num_tokens,
-        max_epochs=main.max_epochs,
-        epochs=recipe.weights.epochs,
-    )
+    return Experiment(recipe, directory, store, bench.make(recipe, store))
 
 
 def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
@@ -164,28 +137,24 @@ def _check(experiment: Experiment) -> None:
     if len(names) < 2:
         raise InputError(
             f"the experiment has one domain, {names[0]!r}; weights need at least two. Check `domain` or `domain_field` "
-            "of the inputs, and weights.reference"
+            "of the inputs, and prior"
         )
-    _check_baselines(experiment)
+    _check_methods(experiment)
     _check_held_out(experiment)
     for run in RUNS:
         _check_model(experiment, run)
         _check_rows(experiment, run)
     _check_batch(experiment)
-    experiment.adversary_options()
 
 
-def _check_baselines(experiment: Experiment) -> None:
-    """Every further baseline can be resolved, and has a name (and so a folder and a column) of its own."""
-    reference = experiment.recipe.weights.reference
-    taken = {"reference", "proxy", BASELINE, MAIN, "doremi", specs.label(reference)}
-    for spec in experiment.recipe.weights.baselines:
-        if not specs.needs_answer(spec):
-            experiment.resolve(spec)
-        name = specs.label(spec)
-        if name in taken and spec != reference:
-            raise InputError(f"weights.baselines: {spec}: the name {name!r} is taken by another run; rename the file")
-        taken.add(name)
+def _check_methods(experiment: Experiment) -> None:
+    """Every method can be asked; those that ask for nothing can answer."""
+    for item in experiment.recipe.named_methods:
+        asked = item.method.ask(experiment.bench, [])
+        if not asked:
+            item.method.answer(experiment.bench, [])
+        for run in asked:
+            _check_batch(experiment, run)
 
 
 def _check_held_out(experiment: Experiment) -> None:
@@ -200,7 +169,7 @@ def _check_held_out(experiment: Experiment) -> None:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         raise InputError(
             f"no held-out text in {', '.join(map(repr, lacking[:5]))}{more}, so nothing to evaluate there; leave them "
-            "out of weights.reference, or prepare again with corpus.held_out_fraction raised or held_out_inputs"
+            "out of prior, or prepare again with corpus.held_out_fraction raised or held_out_inputs"
         )
 
 
@@ -238,16 +207,17 @@ def _check_rows(experiment: Experiment, run: RunName) -> None:
         if experiment.store.num_sequences(name, length) < 1:
             raise InputError(
                 f"domain {name!r} has {experiment.store.num_tokens(name)} tokens, fewer than one sequence of {length}; "
-                "add text, leave the domain out of weights.reference, or shorten training.sequence_length"
+                "add text, leave the domain out of prior, or shorten training.sequence_length"
             )
 
 
-def _check_batch(experiment: Experiment) -> None:
-    proxy, names = experiment.recipe.training.for_run("proxy"), experiment.names
-    may_be_absent = experiment.recipe.reweighting.allow_absent_domains or proxy.sampling == "iid"
-    if proxy.global_batch_size < len(names) and not may_be_absent:
+def _check_batch(experiment: Experiment, run: Run) -> None:
+    """A policy that weighs losses needs every domain in every batch."""
+    settings, names = experiment.recipe.training.for_run(run.size), experiment.names
+    may_be_absent = getattr(run.policy, "allow_absent_domains", True) or settings.sampling == "iid"
+    if run.policy is not None and settings.global_batch_size < len(names) and not may_be_absent:
         raise InputError(
-            f"training.global_batch_size is {proxy.global_batch_size} for {len(names)} domains; the proxy needs at "
-            f"least {len(names)} so that no domain is ever absent. Raise it, or set "
-            "reweighting.allow_absent_domains: true"
+            f"training.global_batch_size is {settings.global_batch_size} for {len(names)} domains; the {run.size} "
+            f"needs at least {len(names)} so that no domain is ever absent. Raise it, or set "
+            "allow_absent_domains: true in the options of the method"
         )

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from doremi import files, launch
-from doremi.experiment import planned_runs, preflight, runs, search
+from doremi.experiment import ledger, preflight
+from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
+from doremi.experiment.search import known
+from doremi.experiment.search import search as search_for_weights
+from doremi.methods.protocol import Run
 from doremi.mixture.inspect import MixtureForecast, forecast
 
 logger = logging.getLogger(__name__)
@@ -41,8 +45,16 @@ def check_devices(recipe: Recipe, out: Path) -> None:
     preflight.check_machine(recipe, out)
 
 
+def search(experiment: Experiment) -> None:
+    """``doremi search``: train what the methods ask for, and write their answers; raises what `search.search` does."""
+    from doremi.training import distributed
+
+    search_for_weights(experiment)
+    distributed.leave()
+
+
 def run_all(experiment: Experiment) -> dict[str, Any] | None:
-    """Every stage, from the reference to ``report.html``.
+    """Search, verification and ``report.html``.
 
     Returns:
         The results; None in all of several processes but the first, whose part ends with the training.
@@ -51,13 +63,12 @@ def run_all(experiment: Experiment) -> dict[str, Any] | None:
     from doremi.training import distributed
 
     _warn_of_main_size(experiment)
-    search.find_weights(experiment)
-    compared = planned_runs.comparisons(experiment)
-    for label in planned_runs.same_as_reference(experiment, compared):
-        logger.info("%s: the reference weights, so its run is the baseline", label)
-    for item in compared:
-        for run in item.runs.values():
-            runs.train(run, experiment.store)
+    answers = search_for_weights(experiment)
+    for arm in arms(experiment, answers):
+        if arm.same_as is not None:
+            logger.info("%s: the same weights as %s, whose models it shares", arm.label, arm.same_as)
+        else:
+            ledger.train(experiment, arm.asked.values())
     distributed.leave()
     if not launch.is_first():
         return None
@@ -80,32 +91,39 @@ def train_one(experiment: Experiment, name: str) -> None:
     """
     from doremi.training import distributed
 
-    found = planned_runs.find_runs(experiment, name)
     if name == "proxy":
-        search.find_weights(experiment)
+        find_runs(experiment, name)
+        search_for_weights(experiment)
     else:
-        for run in found:
-            runs.train(run, experiment.store)
+        ledger.train(experiment, _find(experiment, name))
     distributed.leave()
+
+
+def _find(experiment: Experiment, name: str) -> list[Run]:
+    """The runs of a name; answers are read where they are known."""
+    item = next((item for item in experiment.recipe.named_methods if item.label == name), None)
+    needs_search = item is not None and bool(item.method.ask(experiment.bench, []))
+    return find_runs(experiment, name, known(experiment) if needs_search else None)
 
 
 def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = None) -> MixtureForecast:
     """What the loader of a run will draw in its first steps (default: in all of them); raises what `find_runs` does."""
-    run = planned_runs.find_runs(experiment, name)[0]
-    schedule = run.training.mixture().schedule(
+    run = _find(experiment, name)[0]
+    training = experiment.recipe.training.for_run(run.size)
+    schedule = training.mixture().schedule(
         experiment.store,
-        run.names,
-        weights=run.sampling_weights,
-        global_batch_size=run.training.global_batch_size,
+        experiment.names,
+        weights=run.weights,
+        global_batch_size=training.global_batch_size,
         seed=run.seed,
     )
-    return forecast(schedule, num_steps=run.training.steps if num_steps is None else num_steps)
+    return forecast(schedule, num_steps=training.steps if num_steps is None else num_steps)
 
 
 def evaluate(experiment: Experiment) -> dict[str, Any]:
     """Score the final models on held-out text and write ``results.json``."""
     from doremi.experiment.results import collect_results
 
-    results = collect_results(experiment, planned_runs.comparisons(experiment))
+    results = collect_results(experiment, arms(experiment, known(experiment)))
     files.write_json(experiment.directory.results, results)
     return results

@@ -6,19 +6,19 @@ Unknown keys are errors that name the nearest valid key. Every field carries the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from doremi import config, files, redaction
 from doremi.config import (
@@ -33,37 +33,44 @@ from doremi.corpus.config import CorpusConfig
 from doremi.errors import InputError, MissingFileError, shorten, shown
 from doremi.evaluation.config import EvaluationConfig
 from doremi.files import yaml_files
-from doremi.methods.doremi_config import ReweightingConfig
+from doremi.methods import named
+from doremi.methods.doremi import DoReMi
+from doremi.methods.named import Named
 from doremi.models.config import ModelsConfig
 from doremi.text import visible
 from doremi.training.config import TrainingConfig
 
 MAX_PROBLEMS_SHOWN = 15
+# Keys of older recipes, and what they are called now.
+RENAMED = {
+    "weights": {
+        "reference": "is now `prior`",
+        "baselines": "is now part of `methods`, such as methods: [natural, uniform, doremi]",
+        "seeds": "is now `verify.seeds`",
+        "epochs": "is now `epochs`",
+        "*": "there is no section `weights` any more; see prior, methods, verify",
+    },
+    "reweighting": {"*": "is now an option of the method: methods: [natural, uniform, {doremi: {KEY: ...}}]"},
+}
 
 
-class WeightsConfig(Section):
-    """Where the run starts from and what it is compared with."""
+class VerifyConfig(Section):
+    """What the answers of the methods are tried on, and compared by."""
 
-    reference: str | dict[str, Number] = Field(
-        "natural",
-        description="reference weights: a rule (natural, natural(packed), natural(padded), uniform, temperature(T), "
-        "unimax, unimax(N)), published weights such as pile-baseline-neox (`doremi weights show` lists them), a "
-        "mapping {domain: weight}, or a JSON file; a domain left out is left out of the run",
-    )
-    baselines: list[str] = Field(
-        ["uniform"],
-        description="further weights to train the main model on, for comparison: rules, published weights, files, and "
-        "reference_without_floor (the reference weights without the domains that DoReMi all but dropped)",
+    size: Literal["main", "proxy", "reference"] = Field(
+        "main",
+        description="which of the models is trained on every answer; proxy is cheap, and its verdict claims nothing "
+        "about the main size",
     )
     seeds: Count = Field(
         1,
         ge=1,
         le=MAX_MODELS,
-        description="main models to train on each of the weights, with as many seeds: from three on, differences have "
-        "intervals; with fewer, seed noise is not measured and the verdict says neither better nor worse",
+        description="models to train on each answer, with as many seeds: from three on, differences have intervals; "
+        "with fewer, seed noise is not measured and the verdict says neither better nor worse",
     )
-    epochs: dict[str, Number] = Field(
-        {}, description="epochs that the corpus is meant to be seen for, by domain, as in the Pile; for natural weights"
+    control: str | None = Field(
+        None, description="label of the method that the others are compared with; absent: natural, or else the first"
     )
 
 
@@ -96,21 +103,69 @@ class Recipe(Section):
     """Everything a run depends on."""
 
     corpus: CorpusConfig = Field(description="text in, tokens out")
-    weights: WeightsConfig = Field(WeightsConfig(), description="starting point and comparisons")
+    prior: str | dict[str, Number] = Field(
+        "natural",
+        description="weights to start from and to stay near: a rule (natural, natural(packed), natural(padded), "
+        "uniform, temperature(T), unimax, unimax(N)), published weights such as pile-baseline-neox (`doremi weights "
+        "show` lists them), a mapping {domain: weight}, or a JSON file; a domain left out is left out of the run. "
+        "DoReMi's reference is trained on them",
+    )
+    epochs: dict[str, Number] = Field(
+        {}, description="epochs that the corpus is meant to be seen for, by domain, as in the Pile; for natural weights"
+    )
+    methods: list[str | dict[str, Any]] = Field(
+        ["natural", "uniform", "doremi"],
+        description="what is compared: rules, published weights and files as of prior, reference_without_floor (the "
+        "prior without the domains that DoReMi all but dropped), and methods that train to find weights. With options: "
+        "{doremi: {rounds: auto, seeds: 3}}; {file: weights.json}; {weights: {web: 0.7, code: 0.3}}; label beside the "
+        "name for another name in tables. package.module:Class is a method or policy of your own, whose code runs with "
+        "your rights",
+    )
+    target: str | dict[str, Number] = Field(
+        "uniform",
+        description="what is to be low: uniform (mean over domains), reference (mean weighted by the prior), worst, or "
+        "{set: weight} over domains and evaluation sets",
+    )
     models: ModelsConfig = Field(ModelsConfig(), description="reference, proxy and main model")
     training: TrainingConfig = Field(TrainingConfig(), description="how they are trained")
-    reweighting: ReweightingConfig = Field(ReweightingConfig(), description="the Group DRO step")
+    verify: VerifyConfig = Field(VerifyConfig(), description="models trained on the answers, to compare them")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
     cluster: ClusterConfig = Field(ClusterConfig(), description="machines, for --slurm")
     seed: WholeNumber = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
 
+    @field_validator("methods", mode="after")
+    @classmethod
+    def _every_option_written_out(cls, entries: list[str | dict[str, Any]]) -> list[Any]:
+        named.read(entries)
+        return named.resolved(entries)
+
     @model_validator(mode="after")
-    def _rounds_train_the_reference(self) -> Recipe:
-        if self.models.reference.init == "trained" and self.reweighting.rounds != 1:
-            raise ValueError("reweighting.rounds trains a reference in each round: drop it, or models.reference.init")
-        if (self.reweighting.prior is None) != (self.reweighting.prior_pull == 0):
-            raise ValueError("reweighting.prior and reweighting.prior_pull go together")
+    def _fits_together(self) -> Recipe:
+        if not self.methods:
+            raise ValueError("methods: name at least one, such as natural")
+        labels = [item.label for item in self.named_methods]
+        if self.verify.control is not None and self.verify.control not in labels:
+            raise ValueError(
+                f"verify.control: {self.verify.control!r} is no method of the recipe; they are {', '.join(labels)}"
+            )
+        if self.models.reference.init == "trained" and any(method.rounds != 1 for method in self.doremi_methods()):
+            raise ValueError("doremi.rounds trains a reference in each round: drop it, or models.reference.init")
         return self
+
+    @cached_property
+    def named_methods(self) -> tuple[Named, ...]:
+        """The methods that are compared."""
+        return named.read(self.methods)
+
+    def doremi_methods(self) -> list[DoReMi]:
+        """Those of them that are DoReMi: its options are looked at before there is a corpus."""
+        return [item.method for item in self.named_methods if isinstance(item.method, DoReMi)]
+
+    @property
+    def control(self) -> str:
+        """Label of the method that the others are compared with."""
+        labels = [item.label for item in self.named_methods]
+        return self.verify.control or ("natural" if "natural" in labels else labels[0])
 
     @property
     def digest(self) -> str:
@@ -155,12 +210,12 @@ def _known_recipe(path: Path) -> str:
 
 def parse(content: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
     """Validate a mapping; all its errors are reported at once, each with the nearest valid key or the value."""
-    found = list(config.problems(content))
+    found = [*config.problems(content), *_renamed(content)]
     if not found:
         try:
             return Recipe.model_validate(content)
         except ValidationError as error:
-            found = [_explain(detail) for detail in error.errors()]
+            found = [config.explain(detail, Recipe) for detail in error.errors()]
     left_out = [f"and {len(found) - MAX_PROBLEMS_SHOWN} more"] if len(found) > MAX_PROBLEMS_SHOWN else []
     lines = [f"\n  {visible(line)}" for line in (*found[:MAX_PROBLEMS_SHOWN], *left_out)]
     raise InputError(f"{source}: not a valid recipe:{''.join(lines)}")
@@ -170,20 +225,22 @@ def describe_fields(section: type[BaseModel] = Recipe, prefix: str = "") -> Iter
     """Every field of the recipe as (dotted key, default, description), depth first."""
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
-        inner = _section_in(field.annotation)
+        inner = config.section_in(field.annotation)
         default = "required" if field.is_required() else "" if inner else yaml.safe_dump(field.default).split("\n")[0]
         yield key, default, field.description or ""
         if inner:
-            yield from describe_fields(inner, f"{key}[]." if _is_list(field.annotation) else f"{key}.")
+            yield from describe_fields(inner, f"{key}[]." if config.is_list(field.annotation) else f"{key}.")
+        if key == "methods":
+            for method, options in named.METHODS.items():
+                yield from describe_fields(options, f"methods[].{method}.")
 
 
-def _section_in(annotation: Any) -> type[Section] | None:
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
-
-
-def _is_list(annotation: Any) -> bool:
-    return getattr(annotation, "__origin__", None) is list
+def _renamed(content: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each key that had another name before there were several methods."""
+    for section, keys in RENAMED.items():
+        given = content.get(section)
+        for key in given if isinstance(given, dict) else ():
+            yield f"{section}.{key}: {keys.get(key) or keys['*']}".replace("KEY", key)
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:
@@ -192,35 +249,25 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise InputError(f"--set {shorten(override, 200)}: expected section.key=value, such as training.steps=200")
     parsed = yaml_files.load(value, source=f"--set {shorten(override, 200)}")
-    for part in parts[:-1]:
+    for place, part in enumerate(parts[:-1]):
         inner = content.get(part)
+        if part == "methods" and place == 0:  # methods.doremi.seeds: the one of that name, with options or without
+            content = _options_of(content, parts[1], override)
+            parts = parts[1:]
+            break
         content[part] = dict(inner) if isinstance(inner, dict) else {}
         content = content[part]
     content[parts[-1]] = parsed
 
 
-def _explain(detail: ErrorDetails) -> str:
-    *sections, last = detail["loc"] or ("",)  # which has the types of a union in it too, such as dict[str,float]
-    location = [*(part for part in sections if isinstance(part, int) or part.isidentifier()), last]
-    if detail["type"] not in ("extra_forbidden", "missing"):
-        location = [part for part in location if isinstance(part, int) or part.isidentifier()]
-    key = ".".join(shorten(str(part), 80) for part in location)
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_nearest(location)}"
-    if detail["type"] == "missing":
-        return f"{key}: required, but missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message} (got {shown(detail['input'])})"
-
-
-def _nearest(location: Sequence[int | str]) -> str:
-    """Advice for an unknown key: the nearest valid one of the same section, or else the list of them."""
-    section: type[BaseModel] = Recipe
-    for part in location[:-1]:
-        if isinstance(part, str) and part in section.model_fields:
-            section = _section_in(section.model_fields[part].annotation) or section
-    valid = list(section.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), valid, n=1)
-    return f"did you mean {close[0]}?" if close else f"valid keys here: {', '.join(valid)}"
+def _options_of(content: dict[str, Any], name: str, override: str) -> dict[str, Any]:
+    """The options of a method in the list ``methods``, to be changed."""
+    entries = list(content.get("methods", Recipe.model_fields["methods"].default))
+    for position, entry in enumerate(entries):
+        if entry == name or (isinstance(entry, dict) and name in (*entry, entry.get("label"))):
+            entries[position] = {name: {}} if isinstance(entry, str) else dict(entry)
+            key = name if name in entries[position] else next(key for key in entry if key != "label")
+            options = entries[position][key] = dict(entries[position][key] or {})
+            content["methods"] = entries
+            return options
+    raise InputError(f"--set {shorten(override, 200)}: no method {shown(name)} in methods; there are {shown(entries)}")

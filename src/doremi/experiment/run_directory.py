@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from doremi import config, files, launch, redaction
 from doremi.errors import InputError
@@ -17,8 +16,11 @@ from doremi.weights import specs
 
 # may change between calls: finished stages stay valid
 FREE_KEYS = (
-    "weights.baselines",
-    "weights.seeds",
+    "methods",
+    "target",
+    "verify",
+    "models.main",
+    "training.overrides.main",
     "evaluation.max_tokens_per_domain",
     "evaluation.tasks",
     "evaluation.num_fewshot",
@@ -32,7 +34,7 @@ FREE_KEYS = (
 )
 
 OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "results.json", "report.html", "report.md")
-OWN_FOLDERS = ("rounds/[0-9]*", "runs/*/seed-*")
+OWN_FOLDERS = ("runs/*-*", "reference_losses/*", "answers")
 
 
 @dataclass(frozen=True)
@@ -66,24 +68,23 @@ class RunDirectory:
         """The page that a person looks at."""
         return self.root / "report.html"
 
-    def round(self, number: int, model: str) -> Path:
-        """``rounds/01/reference`` or ``rounds/01/proxy``."""
-        return self.root / "rounds" / f"{number:02d}" / model
+    @property
+    def runs(self) -> Path:
+        """Trained models, ``LABEL-DIGEST`` each: see `doremi.experiment.ledger`."""
+        return self.root / "runs"
 
-    def round_weights(self, number: int) -> Path:
-        """The answer of one round."""
-        return self.root / "rounds" / f"{number:02d}" / "weights.json"
+    @property
+    def reference_losses(self) -> Path:
+        """Stored losses of references, a folder for each."""
+        return self.root / "reference_losses"
 
-    def run(self, weights_name: str, *, seed: int) -> Path:
-        """``runs/<weights name>/seed-<n>``: the main model trained on those weights."""
-        name = quote(weights_name, safe=" ()")
-        if not name.strip("."):  # which would be another folder
-            name = name.replace(".", "%2E")
-        return self.root / "runs" / name / f"seed-{seed}"
+    def answer(self, label: str) -> Path:
+        """The answer of one method."""
+        return self.root / "answers" / f"{files.encode_name(label)}.json"
 
     def _has_results(self) -> bool:
         """A corpus in progress is not counted: whether it may go on is for its own folder to say."""
-        finished = (self.corpus / "manifest.json", self.root / "rounds", self.root / "runs", self.weights)
+        finished = (self.corpus / "manifest.json", self.runs, self.weights)
         return any(path.exists() for path in finished)
 
     def claim(self, recipe: Recipe) -> None:

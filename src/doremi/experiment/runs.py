@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,7 @@ from doremi import files, launch, redaction
 from doremi.errors import InputError
 from doremi.evaluation.config import EvaluationConfig
 from doremi.experiment import finished
-from doremi.methods.doremi_config import ReweightingConfig
-from doremi.methods.group_dro_options import GroupDROOptions
+from doremi.methods.protocol import Policy, Scoring, content
 from doremi.models import saved_files
 from doremi.models.config import ModelConfig
 from doremi.training.config import TrainingConfig
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SEARCH = {"rounds", "max_rounds", "tolerance", "seeds"}  # of the recipe: what a single proxy does not depend on
 SCORED = {"max_tokens_per_domain", "batch_size"}  # of the evaluation: what a curve depends on
-BASELINE, MAIN = "baseline", "main"  # names of two of the compared runs; the others are named after their weights
+NUM_DIGITS = 11  # of a weight, in a digest: rules that agree get there by different sums
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,14 @@ class TrainingRun:
     sampling_weights: DomainWeights
     seed: int
     group: str = "doremi"  # to trackers: what it has in common with the other models of the run directory
-    reference: Path | None = None  # of the proxy: the finished reference
-    reference_losses: Path | None = None  # of the proxy: where they are cached
-    reference_attention: str = "auto"  # of the proxy: the attention implementation of the reference
-    reweighting: ReweightingConfig | None = None  # of the proxy
-    adversary: GroupDROOptions | None = None  # of the proxy: what is added to Group DRO
+    policy: Policy | None = None  # what moves weights while the run trains
+    reference: Reference | None = None  # whose losses the policy needs
+    scoring: Scoring = Scoring()
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
         settings = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
+        weights = {name: float(f"{weight:.{NUM_DIGITS}g}") for name, weight in self.sampling_weights.items()}
         return files.digest_json(
             {
                 "corpus": corpus_digest,
@@ -64,13 +61,27 @@ class TrainingRun:
                 "training": redaction.identity(settings),
                 "evaluation": self.evaluation.model_dump(mode="json", include=SCORED),
                 "names": self.names,
-                "sampling_weights": dict(self.sampling_weights),
+                "sampling_weights": weights,
                 "seed": self.seed,
-                "reference": [_model_digest(self.reference), self.reference_attention] if self.reference else None,
-                "reweighting": self.reweighting.model_dump(mode="json", exclude=SEARCH) if self.reweighting else None,
-                "adversary": self.adversary.to_dict() if self.adversary else None,
+                "policy": content(self.policy),
+                "reference": [self.reference.digest, self.reference.attention] if self.reference else None,
+                "scoring": content(self.scoring) if self.reference else None,
             }
         )
+
+    def in_folder(self, folder: Path) -> TrainingRun:
+        """The same run in a folder."""
+        return replace(self, folder=folder)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model whose losses the policy of another one needs."""
+
+    folder: Path
+    digest: str  # of the run that trained it, or of its files
+    attention: str  # implementation of its attention
+    losses: Path  # where they are cached, if they are to be
 
 
 def is_finished(run: TrainingRun, store: TokenStore) -> bool:
@@ -127,7 +138,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
         eos_token_id=store.eos_token_id,
         sequence_length=run.training.sequence_length,
     )
-    if run.reference is not None:
+    if run.policy is not None and run.policy.when == "before":
         noise.report(noise.disable_in(hf_config))  # some types read it while they are built, and never again
     attention = _attention(run, run.model.attn_implementation, hf_config)
     model = loading.build(run.model, hf_config, seed=run.seed, attention=attention)
@@ -164,7 +175,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
 def _check_inputs(run: TrainingRun) -> None:
     """Models that this one is made of, where they were trained here: their files are those that were saved."""
     if run.reference is not None:
-        saved_files.check(run.reference)
+        saved_files.check(run.reference.folder)
     if run.model.init == "pretrained" and run.model.path is not None:
         saved_files.check(Path(run.model.path))
 
@@ -188,8 +199,8 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         corpus=store,
         sampling_weights=run.sampling_weights,
         mixture=run.training.mixture(),
-        weights_update=run.reweighting.weights_update if run.reweighting else "exact",
-        allow_absent_domains=run.reweighting is not None and run.reweighting.allow_absent_domains,
+        weights_update=run.policy.update_of_weights if run.policy else "exact",
+        allow_absent_domains=run.policy is not None and run.policy.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
         callbacks=[curve],
         **kwargs,
@@ -204,27 +215,27 @@ def _group(run: TrainingRun) -> str:
 def _objective(run: TrainingRun, store: TokenStore) -> Objective:
     from doremi.training.signals import ExcessLoss, TokenMean
 
-    if run.reference is None:
+    if run.policy is None:
         return TokenMean(run.names)
     from transformers import AutoConfig
 
     from doremi.models import pretrained
 
-    assert run.reweighting is not None
+    assert run.reference is not None
     reference = pretrained.load(
-        run.reference,
-        attention=_attention(run, run.reference_attention, AutoConfig.from_pretrained(run.reference)),
-        dtype=run.reweighting.reference_dtype,
+        run.reference.folder,
+        attention=_attention(run, run.reference.attention, AutoConfig.from_pretrained(run.reference.folder)),
+        dtype=run.scoring.dtype,
     )
     return ExcessLoss(
         reference,
         names=run.names,
-        step_size=run.reweighting.step_size,
-        smoothing=run.reweighting.smoothing,
-        target=run.reweighting.objective,
-        options=run.adversary,
-        loss_normalisation=run.reweighting.loss_normalisation,
-        cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
+        step_size=run.policy.step_size,
+        smoothing=run.policy.smoothing,
+        target=run.policy.target,
+        options=run.policy.options,
+        loss_normalisation=run.policy.loss_normalisation,
+        cache=_reference_cache(run, store) if run.scoring.cache != "none" else None,
     )
 
 
@@ -235,13 +246,15 @@ def _attention(run: TrainingRun, name: str, hf_config: PretrainedConfig) -> str 
     return attention.resolve(name, precision=arguments.precision(run.training), hf_config=hf_config)
 
 
-def _model_digest(folder: Path) -> str:
-    """Of a model: that of the run that trained it, or of its files."""
+def model_digest(folder: Path) -> str:
+    """Digest of a model: of the run that trained it, or of all its weight files and its configuration."""
     marker = files.read_marker(folder)
     if marker is not None and "digest" in marker:
-        return marker["digest"]
-    found = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json")]
-    return files.digest_json({path.name: files.digest_file(path) for path in found})
+        return str(marker["digest"])
+    suffixes = (".safetensors", ".bin", ".json")
+    return files.digest_json(
+        {path.name: files.digest_file(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
+    )
 
 
 def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
@@ -250,21 +263,20 @@ def _reference_cache(run: TrainingRun, store: TokenStore) -> ReferenceCache:
     from doremi.training.reference_cache import ReferenceCache
 
     assert run.reference is not None
-    assert run.reference_losses is not None
-    assert run.reweighting is not None
+    assert run.scoring.cache != "none"
     length = run.training.sequence_length
     return ReferenceCache.open(
-        run.reference_losses,
+        run.reference.losses,
         row_counts={name: store.num_sequences(name, length) for name in run.names},
         sequence_length=length,
         key={
-            "reference": _model_digest(run.reference),
+            "reference": run.reference.digest,
             "corpus": store.digest,
             "tokenizer": store.tokenizer_digest,
             "documents": run.training.documents,
-            "precision": f"{run.reweighting.reference_dtype}, {precision(run.training)}, {run.reference_attention}",
+            "precision": f"{run.scoring.dtype}, {precision(run.training)}, {run.reference.attention}",
         },
-        dtype=run.reweighting.reference_cache_dtype,
+        dtype=run.scoring.cache,
         max_new_rows=run.training.steps * run.training.global_batch_size,
     )
 

@@ -1,42 +1,41 @@
-"""The recipe's reweighting section as options of Group DRO, by domain."""
+"""DoReMi's options of the adversary, by domain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from doremi.errors import InputError
-from doremi.methods.doremi_config import ReweightingConfig
 from doremi.methods.group_dro_options import GroupDROOptions
+from doremi.methods.protocol import Bench
 from doremi.weights import listed, nearest
 
+if TYPE_CHECKING:
+    from doremi.methods.doremi import DoReMi
 
-def options(
-    config: ReweightingConfig,
-    token_counts: Mapping[str, int],
-    *,
-    num_steps: int,
-    main_tokens: int,
-    prior: Mapping[str, float] | None,
-) -> GroupDROOptions:
-    """What the recipe adds to Group DRO.
+
+def options(config: DoReMi, bench: Bench, *, prior: Mapping[str, float] | None) -> GroupDROOptions:
+    """What a recipe adds to Group DRO.
 
     Args:
-        config: the section.
-        token_counts: tokens of each domain, in the order of the adversary's weights.
-        num_steps: of the proxy.
-        main_tokens: that the main run is trained on.
+        config: the method's options.
+        bench: the domains, their tokens, the steps of a proxy and the tokens of the main run.
         prior: weights that the adversary is pulled towards, resolved.
 
     Raises:
         InputError: bounds of a domain that does not exist, or that no weights meet.
     """
-    names = tuple(token_counts)
+    names, num_steps = bench.names, bench.steps["proxy"]
     lower = _by_domain("min_weight", config.min_weight, names, default=0.0)
     upper = _by_domain("max_weight", config.max_weight, names, default=1.0)
     if config.max_main_epochs is not None:
-        caps = _shares(token_counts, max_epochs=config.max_main_epochs, main_tokens=main_tokens)
+        caps = _shares(
+            {name: bench.tokens[name] for name in names},
+            max_epochs=config.max_main_epochs,
+            main_tokens=bench.main_tokens,
+        )
         upper = tuple(min(bound, cap) for bound, cap in zip(upper, caps, strict=True))
-    found = GroupDROOptions(
+    result = GroupDROOptions(
         step_size_schedule=config.step_size_schedule,
         excess_ema=config.excess_ema,
         average_after=num_steps - max(round(config.tail_fraction * num_steps), 1),
@@ -46,8 +45,8 @@ def options(
         prior=tuple(prior.get(name, 0.0) for name in names) if prior else None,
         prior_pull=config.prior_pull,
     )
-    found.check(names)
-    return found
+    result.check(names)
+    return result
 
 
 def _by_domain(
@@ -57,7 +56,7 @@ def _by_domain(
         return (float(bound),) * len(names)
     if unknown := sorted(set(bound) - set(names)):
         raise InputError(
-            f"reweighting.{key}: no such domain: {listed(unknown)}; there are {listed(names)}{nearest(unknown, names)}"
+            f"doremi.{key}: no such domain: {listed(unknown)}; there are {listed(names)}{nearest(unknown, names)}"
         )
     return tuple(float(bound.get(name, default)) for name in names)
 
@@ -67,7 +66,7 @@ def _shares(token_counts: Mapping[str, int], *, max_epochs: float, main_tokens: 
     total = sum(token_counts.values())
     if max_epochs * total < main_tokens:
         raise InputError(
-            f"reweighting.max_main_epochs is {max_epochs:g}, but the main run reads {main_tokens:,} tokens of "
+            f"doremi.max_main_epochs is {max_epochs:g}, but the main run reads {main_tokens:,} tokens of "
             f"{total:,}, {main_tokens / total:.4g} epochs on average; raise it to at least that, add data, or train "
             "the main model for fewer steps"
         )

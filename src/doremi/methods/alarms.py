@@ -48,7 +48,7 @@ def check_collapse(weights: Mapping[str, float]) -> Iterator[Alarm]:
             f"{weights[largest]:.2f} of the weight is on {largest!r}; the effective number of domains is "
             f"{effective:.1f} of {len(weights)}",
             "check that this domain's losses can fall at all (noise, another language, broken text), train the proxy "
-            "longer or with a larger batch, lower reweighting.step_size, or bound the weights",
+            "longer or with a larger batch, lower doremi.step_size, or bound the weights",
         )
 
 
@@ -91,7 +91,7 @@ def check_drift(names: Sequence[str], average_weights: Mapping[int, np.ndarray])
             f"{distance:.2f} in total variation; most of all {names[index]!r}, {late.mean[index]:.3f} against "
             f"{whole[index]:.3f}",
             "the weights have not settled: train the proxy for more steps, or average over the tail only "
-            "(reweighting.tail_fraction)",
+            "(doremi.tail_fraction)",
         )
 
 
@@ -125,8 +125,8 @@ def check_starvation(
             "starvation",
             f"{len(starved)} of {len(reference_nats)} domains lost weight though the reference is worse at them than a "
             f"model trained on uniform weights: {_listed(named, among=starved)}",
-            "a poor reference shows no excess: take uniform or UniMax weights as weights.reference, iterate "
-            "(reweighting.rounds), or set a minimum for these domains (reweighting.min_weight)",
+            "a poor reference shows no excess: take uniform or UniMax weights as prior, iterate "
+            "(doremi.rounds), or set a minimum for these domains (doremi.min_weight)",
         )
 
 
@@ -139,7 +139,7 @@ def check_repetition(epochs: Mapping[str, float], *, max_epochs: float) -> Itera
             "repetition",
             f"the main run would see {len(repeated)} of {len(epochs)} domains more than {max_epochs:g} times: "
             f"{_listed(named, among=repeated)}",
-            "bound the weights (reweighting.max_main_epochs), add data, train for fewer steps, or set "
+            "bound the weights (doremi.max_main_epochs), add data, train for fewer steps, or set "
             "training.on_max_epochs: renormalise",
         )
 

@@ -210,3 +210,36 @@ def _check_finite(state: GroupDROState, quantity: str, values: np.ndarray) -> No
                 f"step {state.num_updates + 1}: {quantity} of domain {name!r} is {value}; stopped before the "
                 "optimizer step. Lower the learning rate, or check this domain's data"
             )
+
+
+@dataclass(frozen=True)
+class GroupDRO:
+    """Group DRO as a policy."""
+
+    step_size: float = 1.0
+    smoothing: float = 1e-3
+    options: GroupDROOptions = field(default_factory=GroupDROOptions)
+    target: str = "excess"
+    loss_normalisation: str = "domain_mean"
+    update_of_weights: str = "exact"
+    allow_absent_domains: bool = False
+
+    @property
+    def sees(self) -> Any:
+        return {"excess": "excess", "hardest": "losses", "easiest": "reference"}[self.target]
+
+    @property
+    def when(self) -> Any:
+        return "before" if self.update_of_weights == "exact" else "after"
+
+    def init(self, bench: Any) -> GroupDROState:
+        return init(bench.names, step_size=self.step_size, smoothing=self.smoothing, options=self.options)
+
+    def update(self, state: GroupDROState, seen: Any) -> GroupDROState:
+        return update(state, excess_sums=seen.sums, token_counts=seen.token_counts)
+
+    def sampling_weights(self, state: GroupDROState) -> None:
+        return None
+
+    def loss_weights(self, state: GroupDROState) -> np.ndarray:
+        return state.weights

@@ -8,7 +8,7 @@ trains drives them alike, ``while runs := method.ask(bench, done): done += train
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,7 +33,9 @@ class Bench:
     target: Mapping[str, float] | Literal["worst"]  # what is to be low: a mean over sets, or the worst of them
     main_tokens: int  # R: tokens that the main model is trained on
     steps: Mapping[Size, int]  # optimizer steps of a run of each size
+    rows: Mapping[Size, int]  # in a global batch of each size
     seed: int  # the first one
+    has_reference: bool  # whether the recipe names a trained reference, so that none is to be asked for
     setting: Setting  # what rules are worked out from
     upper: Mapping[str, float] = field(default_factory=dict)
     lower: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Run:
         policy: what moves weights while the run trains.
         reference: whose losses the policy needs; None: those of no run, or of the trained model that the recipe names.
         steps: optimizer steps, where not those of the recipe.
+        scoring: how the reference is evaluated, where there is one.
         label: what messages and folders call it. Not part of what is trained: two runs that differ in it alone are
             equal.
     """
@@ -60,7 +63,16 @@ class Run:
     policy: Policy | None = None
     reference: Run | None = None
     steps: int | None = None
+    scoring: Scoring | None = None
     label: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the reference of a run is evaluated: in which precision, and whether its losses are kept on disk."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    cache: Literal["none", "float32", "float16"] = "none"
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,6 @@ class Outcome:
     """What a finished run leaves.
 
     ``failure`` says why there are no losses; such a run is not trained again. ``state`` is what its policy ended with.
-    ``flops`` counts forward and backward passes as they were done, a reference's included; NaN where not known.
     ``history`` is the trainer's log, an entry for each logged step.
     """
 
@@ -76,7 +87,6 @@ class Outcome:
     nats: Mapping[str, float] = field(default_factory=dict)  # per target token, by set; empty if it was not scored
     realised: Mapping[str, int] = field(default_factory=dict)  # rows that were delivered, by domain
     state: Any = None
-    flops: float = float("nan")
     history: Sequence[Mapping[str, Any]] = ()
     failure: str | None = None
 
@@ -155,3 +165,22 @@ class Policy(Protocol):
 
     def loss_weights(self, state: Any) -> np.ndarray | None:
         """float64[k]: each domain's share of the loss; None: every token weighs the same."""
+
+
+def content(part: Any) -> Any:
+    """JSON-able content of a policy or another frozen dataclass, its class included: equal content, equal parts."""
+    if is_dataclass(part) and not isinstance(part, type):
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        return {"class": kind} | {each.name: content(getattr(part, each.name)) for each in fields(part)}
+    if isinstance(part, Mapping):
+        return {str(key): content(value) for key, value in part.items()}
+    if isinstance(part, tuple | list):
+        return [content(value) for value in part]
+    if isinstance(part, np.ndarray | np.generic):
+        return part.tolist()
+    return part
+
+
+def restore(template: Any, content: Mapping[str, Any]) -> Any:
+    """The state that was stored (stand-in)."""
+    return type(template).from_dict(content)

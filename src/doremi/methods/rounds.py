@@ -56,5 +56,5 @@ def _warning(changes: tuple[float, ...]) -> str | None:
     listed = ", ".join(f"{change:.4f}" for change in changes)
     return (
         f"the weights do not settle: the largest change of each round is {listed}. Train the proxy longer or with a "
-        "larger batch, average several proxies (reweighting.seeds), or take the answer of the first round"
+        "larger batch, average several proxies (doremi.seeds), or take the answer of the first round"
     )
