@@ -23,12 +23,13 @@ from doremi.cli.slurm import add_slurm, write_pipeline
 from doremi.cli.weights import add_weights
 from doremi.errors import InputError, RunFailedError, shorten, shown, text_problem
 from doremi.launch import console, interruption
+from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.experiment.opening import Experiment
     from doremi.experiment.recipe import Recipe
 
-TRAINING_VERBS = ("demo", "run", "train")
+TRAINING_VERBS = ("demo", "run", "search", "train")
 DEMO_RECIPE = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 
 
@@ -128,7 +129,7 @@ def _add_demo(verbs: argparse._SubParsersAction) -> None:
         "demo",
         help="the whole method on text found in this installation, in minutes",
         description="Collects real text that this Python installation already has, optimises its domain weights, "
-        "trains models on them and on two baselines, and reports.",
+        "trains models on them and on two simple rules, and reports.",
     )
     _add_recipe_flags(demo)
     _add_nproc(demo)
@@ -137,7 +138,8 @@ def _add_demo(verbs: argparse._SubParsersAction) -> None:
 
 def _add_stages(verbs: argparse._SubParsersAction) -> None:
     stages = {
-        "run": (_run, "all stages; finished ones are skipped, an interrupted one continues"),
+        "run": (_run, "find weights, verify them, report; what is finished is skipped, an interrupted run continues"),
+        "search": (_search, "find weights only: train what the methods ask for, write weights.json and a report"),
         "prepare": (_prepare, "tokenise the corpus"),
         "train": (_train, "train one model and what it depends on"),
         "evaluate": (_evaluate, "score the trained models on held-out text, write results.json and print the table"),
@@ -156,7 +158,7 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
                 dest="run_name",
                 required=True,
                 metavar="NAME",
-                help="reference, proxy, main, baseline, or a further baseline of the recipe",
+                help="a method of the recipe: the models that verify its answer; or reference; or proxy: all of the search",
             )
         _add_recipe_flags(stage)
         if verb in ("run", "prepare"):
@@ -287,6 +289,15 @@ def _run(experiment: Experiment, options: argparse.Namespace) -> None:
         return  # one of several processes, and not the first
     _print_results(results)
     console.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
+
+
+def _search(experiment: Experiment, options: argparse.Namespace) -> None:
+    from doremi.experiment import pipeline
+
+    pipeline.search(experiment)
+    if launch.is_first():
+        weights = experiment.directory.weights
+        console.show(tables.weights_table(DomainWeights.from_json(weights)), f"weights  {weights}")
 
 
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ def _add_compare(kinds: argparse._SubParsersAction) -> None:
 def _add_baseline(kinds: argparse._SubParsersAction) -> None:
     from doremi.weights.specs import RULES
 
-    known = "; ".join(f"{name}: {what}" for name, what in RULES.items() if name != "reference_without_floor")
+    known = "; ".join(f"{name}: {what}" for name, what in RULES.items())
     baseline = kinds.add_parser(
         "baseline",
         help="weights by rule for a prepared corpus",

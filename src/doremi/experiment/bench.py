@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from doremi.config import RUNS
 from doremi.experiment.recipe import Recipe
 from doremi.methods.protocol import Bench
@@ -45,9 +48,9 @@ def weights_setting(recipe: Recipe, store: Sizes) -> Setting:
     )
 
 
-def _target(recipe: Recipe, prior: DomainWeights) -> dict[str, float] | str:
+def _target(recipe: Recipe, prior: DomainWeights) -> Mapping[str, float] | Literal["worst"]:
     if isinstance(recipe.target, dict):
         return dict(recipe.target)
     if recipe.target == "reference":
         return dict(prior)
-    return recipe.target if recipe.target == "worst" else dict.fromkeys(prior.names, 1 / len(prior))
+    return "worst" if recipe.target == "worst" else dict.fromkeys(prior.names, 1 / len(prior))

@@ -37,7 +37,7 @@ class Facts(checked_json.Part):
     train_seconds: float
     epochs: dict[str, float]
     rows: dict[str, int]
-    passes: dict[str, int]
+    passes: dict[str, float]
 
 
 class Answer(checked_json.Part):

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from doremi.errors import InputError
 from doremi.experiment.recipe import Recipe
-from doremi.weights import DomainWeights, listed, nearest, specs
+from doremi.methods.fixed import Fixed
+from doremi.weights import listed, nearest, specs
 from doremi.weights.rules import check_epochs
 
 
 def check(recipe: Recipe, known: Collection[str]) -> None:
-    """Refuse domains that the corpus has not. Those that it has may still be left out by ``weights.reference``.
+    """Refuse domains that the corpus has not. Those that it has may still be left out by ``prior``.
 
     Raises:
         InputError: names the key, the unknown domains, those there are and the nearest ones.
         MissingFileError: a weights file is not there.
     """
-    for source, weights in _weights(recipe):
-        weights.restricted_to(known, source=source)
-    check_epochs(recipe.weights.epochs, known)
-    for key in ("min_weight", "max_weight"):
-        bounds = getattr(recipe.reweighting, key)
-        unknown = sorted(set(bounds) - set(known)) if isinstance(bounds, Mapping) else []
-        if unknown:
+    for key, spec in named_weights(recipe).items():
+        weights = specs.given(spec, source=key)
+        if weights is not None:
+            weights.restricted_to(known, source=f"{key} ({spec})" if isinstance(spec, str) else key)
+    check_epochs(recipe.epochs, known)
+    for key, bounds in _bounds(recipe).items():
+        if unknown := sorted(set(bounds) - set(known)):
             raise InputError(
-                f"reweighting.{key}: no such domain: {listed(unknown)}; there are {listed(sorted(known))}"
-                f"{nearest(unknown, known)}"
+                f"{key}: no such domain: {listed(unknown)}; there are {listed(sorted(known))}{nearest(unknown, known)}"
             )
 
 
-def _weights(recipe: Recipe) -> Iterator[tuple[str, DomainWeights]]:
-    """All weights that are given as they are, and not by rule, with what messages call them."""
-    named: list[tuple[str, specs.WeightsSpec | None]] = [
-        ("weights.reference", recipe.weights.reference),
-        ("reweighting.prior", recipe.reweighting.prior),
-        *(("weights.baselines", spec) for spec in recipe.weights.baselines),
-    ]
-    for key, spec in named:
-        weights = None if spec is None else specs.given(spec)
-        if weights is not None:
-            yield (f"{key} ({spec})" if isinstance(spec, str) else key), weights
+def named_weights(recipe: Recipe) -> dict[str, specs.WeightsSpec]:
+    """All weights that a recipe names, rules as well, by the key that names them."""
+    found: dict[str, specs.WeightsSpec] = {"prior": recipe.prior}
+    for position, item in enumerate(recipe.named_methods):
+        if isinstance(item.method, Fixed):
+            found[f"methods.{position}"] = item.method.spec
+    for position, method in enumerate(recipe.doremi_methods()):
+        if method.prior is not None:
+            found[f"doremi.prior{f' ({position + 1})' if position else ''}"] = method.prior
+    return found
+
+
+def _bounds(recipe: Recipe) -> dict[str, Mapping[str, float]]:
+    """Bounds by domain, by their key."""
+    return {
+        f"doremi.{key}": bounds
+        for method in recipe.doremi_methods()
+        for key in ("min_weight", "max_weight")
+        if isinstance(bounds := getattr(method, key), Mapping)
+    }

@@ -144,7 +144,6 @@ def _check(experiment: Experiment) -> None:
     for run in RUNS:
         _check_model(experiment, run)
         _check_rows(experiment, run)
-    _check_batch(experiment)
 
 
 def _check_methods(experiment: Experiment) -> None:

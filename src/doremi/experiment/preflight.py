@@ -17,8 +17,10 @@ from doremi.corpus.preparing.job import config_digest
 from doremi.corpus.storing import manifest
 from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError, RunFailedError
+from doremi.experiment import named_domains
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
+from doremi.methods.named import Own
 from doremi.models.config import ModelConfig
 from doremi.weights import specs
 
@@ -47,9 +49,11 @@ def check(recipe: Recipe, out: Path | None = None) -> None:
     _check_seeds(recipe)
     for run in RUNS:
         argument_checks.check_values(recipe.training.for_run(run), run)
-    for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
-        if spec is not None:
-            specs.check(spec)
+    for spec in named_domains.named_weights(recipe).values():
+        specs.check(spec)
+    for item in recipe.named_methods:
+        if isinstance(item.method, Own):
+            item.method.method  # noqa: B018 imported now, not hours later
     _check_models(recipe, _tokenizer(recipe, out))
 
 
@@ -89,7 +93,7 @@ def check_machine(recipe: Recipe, out: Path | None = None) -> None:
 
 def _check_seeds(recipe: Recipe) -> None:
     """Every model has a seed of its own, and NumPy's generator, which transformers seeds too, takes 32 bits."""
-    last = recipe.seed + max(recipe.weights.seeds, recipe.reweighting.seeds) - 1
+    last = recipe.seed + max(recipe.verify.seeds, *(method.seeds for method in recipe.doremi_methods()), 1) - 1
     if last >= MAX_SEEDS:
         raise InputError(f"seed: the models of this recipe have seeds up to {last}; they must be below {MAX_SEEDS}")
 

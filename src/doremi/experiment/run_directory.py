@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from doremi import config, files, launch, redaction
 from doremi.errors import InputError
@@ -80,7 +81,7 @@ class RunDirectory:
 
     def answer(self, label: str) -> Path:
         """The answer of one method."""
-        return self.root / "answers" / f"{files.encode_name(label)}.json"
+        return self.root / "answers" / f"{_component(label)}.json"
 
     def _has_results(self) -> bool:
         """A corpus in progress is not counted: whether it may go on is for its own folder to say."""
@@ -147,6 +148,12 @@ class RunDirectory:
                 if held.is_kept:
                     self._remove_partial()
                 yield
+
+
+def _component(label: str) -> str:
+    """A label as one component of a path: its own characters as far as every file system takes them."""
+    name = quote(label, safe=" ()")
+    return name if name.strip(".") else name.replace(".", "%2E")  # which would be another folder
 
 
 def sequence_length(folder: Path) -> int | None:

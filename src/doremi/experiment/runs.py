@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from doremi import files, launch, redaction
 from doremi.errors import InputError
 from doremi.evaluation.config import EvaluationConfig
 from doremi.experiment import finished
+from doremi.experiment.flops import Passes, expected_passes
 from doremi.methods.protocol import Policy, Scoring, content
 from doremi.models import saved_files
 from doremi.models.config import ModelConfig
@@ -21,7 +22,7 @@ from doremi.training.config import TrainingConfig
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, TrainingArguments
 
     from doremi.corpus import TokenStore
     from doremi.training.reference_cache import ReferenceCache
@@ -48,7 +49,7 @@ class TrainingRun:
     group: str = "doremi"  # to trackers: what it has in common with the other models of the run directory
     policy: Policy | None = None  # what moves weights while the run trains
     reference: Reference | None = None  # whose losses the policy needs
-    scoring: Scoring = Scoring()
+    scoring: Scoring = field(default_factory=Scoring)
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
@@ -164,12 +165,19 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
                 "num_tokens": run.training.num_tokens,
                 "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
                 "epochs": trainer.loader.epochs_seen,
+                "rows": trainer.loader.delivered,
+                "passes": _passes(run, args).as_dict(),
                 "objective": objective.state_dict(),
                 "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
             },
         )
     # the others too look for a finished reference by its marker
     launch.wait_for(lambda: files.read_marker(run.folder) is not None, f"the end of {run.folder}")
+
+
+def _passes(run: TrainingRun, args: TrainingArguments) -> Passes:
+    num_rows = run.training.steps * run.training.global_batch_size
+    return expected_passes(run.policy, num_rows=num_rows, num_micro_batches=args.gradient_accumulation_steps)
 
 
 def _check_inputs(run: TrainingRun) -> None:

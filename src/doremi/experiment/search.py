@@ -27,7 +27,8 @@ def search(experiment: Experiment) -> Answers:
         InputError: see `ledger.train`.
         RunFailedError: a run that a method cannot do without failed.
     """
-    answers = {item.label: _find(experiment, item) for item in experiment.recipe.named_methods}
+    done: list[Outcome] = []
+    answers = {item.label: _find(experiment, item, done) for item in experiment.recipe.named_methods}
     for label, answer in answers.items():
         _write(experiment.directory.answer(label), answer.weights, _provenance(experiment, label, answer))
     chosen = _before_verification(experiment)
@@ -44,8 +45,8 @@ def known(experiment: Experiment) -> Answers:
     return {item.label: _known(experiment, item) for item in experiment.recipe.named_methods}
 
 
-def _find(experiment: Experiment, item: Named) -> Answer:
-    done: list[Outcome] = []
+def _find(experiment: Experiment, item: Named, done: list[Outcome]) -> Answer:
+    """The answer of a method; what it has trained is added to ``done``, which other methods may ask for too."""
     while asked := item.method.ask(experiment.bench, done):
         done += ledger.train(experiment, asked)
     answer = item.method.answer(experiment.bench, done)

@@ -13,6 +13,8 @@ from doremi.methods.protocol import Answer, Bench, Outcome, Policy, Run
 from doremi.weights import rules, specs
 from doremi.weights.specs import WeightsSpec
 
+WITHOUT_FLOOR = "reference_without_floor"  # in recipes
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -46,7 +48,7 @@ class WithoutFloor:
     def answer(self, bench: Bench, done: Collection[Outcome]) -> Answer:
         """The prior over the domains that DoReMi kept; raises what `DoReMi.answer` does."""
         kept = rules.reference_without_floor(bench.prior, self.doremi.answer(bench, done).weights)
-        return Answer(kept, facts={"method": specs.WITHOUT_FLOOR})
+        return Answer(kept, facts={"method": WITHOUT_FLOOR})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from doremi.config import explain
 from doremi.errors import InputError, first_line, shown
 from doremi.methods.doremi import DoReMi
-from doremi.methods.fixed import Fixed, InPlace, WithoutFloor
+from doremi.methods.fixed import WITHOUT_FLOOR, Fixed, InPlace, WithoutFloor
 from doremi.methods.protocol import Answer, Bench, Method, Outcome, Policy, Run
 from doremi.weights import specs
 
@@ -80,7 +80,7 @@ def _named(entry: Entry, position: int) -> Named:
         return Named(label or name, name, _validated(METHODS[name], options or {}, f"methods.{position}.{name}"))
     if _CLASS.fullmatch(name):
         return Named(label or name.partition(":")[2], name, Own(name, options or {}, f"methods.{position}: {name}"))
-    if name == specs.WITHOUT_FLOOR and options is None:
+    if name == WITHOUT_FLOOR and options is None:
         return Named(label or name, name, WithoutFloor())
     spec = _spec(name, options, position)
     return Named(label or ("weights" if isinstance(spec, dict) else specs.label(spec)), name, Fixed(spec))

@@ -18,7 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from doremi import files
-from doremi.errors import InputError, RunFailedError
+from doremi.errors import InputError, NotFiniteError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.models import compilation, configurations, noise, suitability, token_loss
 from doremi.models.probes import Probe
@@ -304,7 +304,7 @@ class DoReMiTrainer(Trainer):
             return  # float16 overflowed: the scaler skips this step and lowers its scale
         domains = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         losses = f"the loss of {domains} is not finite" if bad else "though the loss of every domain is finite"
-        raise RunFailedError(
+        raise NotFiniteError(
             f"step {self.state.global_step + 1}: the gradient norm is {float(norm)}, {losses}; stopped before the "
             "optimizer step. Lower the learning rate, or check the data"
         )

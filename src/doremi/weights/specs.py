@@ -15,13 +15,11 @@ from doremi.weights import DomainWeights, published, rules
 WeightsSpec = str | dict[str, float]
 
 WEIGHTS = "weights.json"  # in a run directory: its answer
-WITHOUT_FLOOR = "reference_without_floor"
 RULES = {
     "natural": "by tokens; natural(packed) and natural(padded) count sequences, as upstream does in its two modes",
     "uniform": "1/k each",
     "temperature": "temperature(T): tokens^(1/T)",
     "unimax": "as uniform as max_epochs allows in the main run; unimax(N) for another number of epochs",
-    WITHOUT_FLOOR: "the reference weights without the domains that DoReMi gave less than a tenth of theirs",
 }
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?")
 
@@ -52,8 +50,6 @@ class Setting:
     num_tokens: int  # that the main run is trained on
     max_epochs: float
     epochs: Mapping[str, float]  # by domain, for natural weights
-    reference: DomainWeights | None = None
-    answer: DomainWeights | None = None  # DoReMi's, once it is known
 
 
 def weights_file(text: str) -> Path | None:
@@ -69,14 +65,9 @@ def weights_file(text: str) -> Path | None:
     if not within.is_file():
         raise InputError(
             f"{path}: a folder without weights.json; give a weights file, or a run directory whose proxy is trained "
-            "(`doremi train RECIPE --run proxy`)"
+            "(`doremi search RECIPE`)"
         )
     return within
-
-
-def needs_answer(spec: WeightsSpec) -> bool:
-    """Whether the weights are known only after DoReMi's."""
-    return spec == WITHOUT_FLOOR
 
 
 def label(spec: WeightsSpec) -> str:
@@ -115,7 +106,7 @@ def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> Domain
     return DomainWeights({name: found[name] for name in setting.store.names if found.get(name, 0) > 0})
 
 
-def given(spec: WeightsSpec) -> DomainWeights | None:
+def given(spec: WeightsSpec, *, source: str = "weights") -> DomainWeights | None:
     """Weights that are known without a corpus: a mapping, published ones or those of a file; None: a rule.
 
     Raises:
@@ -123,7 +114,7 @@ def given(spec: WeightsSpec) -> DomainWeights | None:
         MissingFileError: no such rule, name or file.
     """
     if isinstance(spec, dict):
-        return DomainWeights(spec, source=source(spec))
+        return DomainWeights(spec, source=source)
     if _rule(spec):
         return None
     if spec in published.names():
@@ -134,15 +125,10 @@ def given(spec: WeightsSpec) -> DomainWeights | None:
     raise MissingFileError(f"weights: {spec!r} is neither a file nor one of {known}")
 
 
-def source(spec: WeightsSpec) -> str:
-    """What messages call the weights."""
-    return "weights.reference" if isinstance(spec, dict) else spec
-
-
 def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
     weights = given(spec)
     if weights is not None:
-        return weights.restricted_to(names, source=source(spec))
+        return weights.restricted_to(names, source=spec if isinstance(spec, str) else "weights")
     rule = _rule(spec) if isinstance(spec, str) else None
     assert rule is not None
     return _by_rule(*rule, setting, names)
@@ -164,11 +150,7 @@ def _by_rule(rule: str, argument: str | None, setting: Setting, names: Sequence[
     if rule == "unimax":
         max_epochs = setting.max_epochs if argument is None else _number(rule, argument)
         return rules.unimax(tokens, budget=setting.num_tokens, max_epochs=max_epochs)
-    if rule == "uniform":
-        return weights.uniform(names)
-    if setting.reference is None or setting.answer is None:
-        raise InputError(f"weights: {WITHOUT_FLOOR} is a control to compare with, known once DoReMi has given weights")
-    return rules.reference_without_floor(setting.reference, setting.answer)
+    return weights.uniform(names)
 
 
 def _check_argument(rule: str, argument: str | None) -> None:
@@ -176,7 +158,7 @@ def _check_argument(rule: str, argument: str | None) -> None:
         raise InputError(f"weights: natural({argument}); it counts tokens, or sequences: packed or padded")
     if rule == "temperature" or (rule == "unimax" and argument is not None):
         _number(rule, argument)
-    if rule in ("uniform", WITHOUT_FLOOR) and argument is not None:
+    if rule == "uniform" and argument is not None:
         raise InputError(f"weights: {rule} takes no argument, got {argument!r}")
 
 
