@@ -173,5 +173,5 @@ def test_docstrings_are_rendered(site, page, name, text):
 
 
 def test_included_files_are_rendered(site):
-    assert "reweighting.max_main_epochs = null" in (site / "recipe.html").read_text(encoding="utf-8")
+    assert "doremi.max_main_epochs = null" in (site / "recipe.html").read_text(encoding="utf-8")
     assert "Keep a Changelog" in (site / "changelog.html").read_text(encoding="utf-8")

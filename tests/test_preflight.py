@@ -324,12 +324,12 @@ def test_a_prepared_corpus_needs_the_tokenizer_no_more_that_it_was_made_with(wri
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("weights.baselines=[nope]", "'nope' is neither a file nor one of"),
-        ("weights.baselines=[temperature]", "temperature takes a number"),
-        ("weights.baselines=[unimax(x)]", "unimax takes a number"),
-        ("weights.baselines=[uniform(2)]", "uniform takes no argument"),
-        ("weights.reference=natural(bytes)", "it counts tokens, or sequences"),
-        ("weights.reference={a: -1, b: 1}", "weight of 'a' is -1"),
+        ("methods=[natural, nope, doremi]", "'nope' is neither a file nor one of"),
+        ("methods=[natural, temperature, doremi]", "temperature takes a number"),
+        ("methods=[natural, unimax(x), doremi]", "unimax takes a number"),
+        ("methods=[natural, uniform(2), doremi]", "uniform takes no argument"),
+        ("prior=natural(bytes)", "it counts tokens, or sequences"),
+        ("prior={a: -1, b: 1}", "weight of 'a' is -1"),
         ("seed=4294967296", "seeds up to 4294967296; they must be below 4294967296"),
         ("corpus.tokenizer={path: /nowhere/tokenizer}", "no such tokenizer folder or file"),
     ],
@@ -340,14 +340,14 @@ def test_weights_seeds_and_tokenizer(written, setting, message):
 
 
 def test_the_last_of_several_seeds_counts(written):
-    preflight.check(parsed(written, "seed=4294967293", "weights.seeds=3"))
+    preflight.check(parsed(written, "seed=4294967293", "verify.seeds=3"))
     with pytest.raises(InputError, match="seeds up to 4294967296"):
-        preflight.check(parsed(written, "seed=4294967293", "weights.seeds=2", "reweighting.seeds=4"))
+        preflight.check(parsed(written, "seed=4294967293", "verify.seeds=2", "methods.doremi.seeds=4"))
 
 
 def test_a_prior(written):
     with pytest.raises(InputError, match="'nope' is neither a file nor one of"):
-        preflight.check(parsed(written, "reweighting.prior=nope", "reweighting.prior_pull=0.1"))
+        preflight.check(parsed(written, "methods.doremi.prior=nope", "methods.doremi.prior_pull=0.1"))
 
 
 def test_shots_that_a_task_does_not_have(written, tmp_path):

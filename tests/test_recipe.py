@@ -29,9 +29,7 @@ def test_defaults_and_round_trip(tmp_path):
 
 def test_overrides_are_yaml_and_reach_nested_keys(tmp_path):
     path = write(tmp_path, yaml.safe_dump(MINIMAL))
-    loaded = recipe.load(
-        path, ["training.steps=7", "training.overrides.main={steps: 9}", "weights.reference={a: 1, b: 3}"]
-    )
+    loaded = recipe.load(path, ["training.steps=7", "training.overrides.main={steps: 9}", "prior={a: 1, b: 3}"])
     assert loaded.training.for_run("proxy").steps == 7
     assert loaded.training.for_run("main").steps == 9
     assert loaded.weights.reference == {"a": 1.0, "b": 3.0}
@@ -62,7 +60,7 @@ def test_a_folder_of_a_plain_name_is_a_path_and_a_preset_stays_one(tmp_path, mon
         ({"training": {"zzz": 3}}, "training.zzz: unknown key; valid keys here: steps, sequence_length"),
         ({"corpus": {"inputs": [{"path": "x", "domian": "a"}]}}, "corpus.inputs.0.domian: unknown key; did you mean"),
         ({"training": {"steps": 0}}, r"training.steps: Input should be greater than or equal to 1 \(got 0\)"),
-        ({"reweighting": {"smoothing": 1}}, "reweighting.smoothing: .*less than 1"),
+        ({"reweighting": {"smoothing": 1}}, "doremi.smoothing: .*less than 1"),
         ({"corpus": {"inputs": [{}]}}, "exactly one of `path`, `dataset` and `reader`"),
         ({"corpus": {"inputs": [{"path": "x", "domain": "a", "domain_field": "b"}]}}, "not both"),
         ({"models": {"proxy": {"preset": "tiny", "path": "x"}}}, "exactly one of `preset` and `path`"),

@@ -45,7 +45,7 @@ def test_what_is_no_number(section, key, value):
 
 @pytest.mark.parametrize("value", [True, "1", float("nan"), None])
 def test_weights_are_numbers(value):
-    assert "weights.reference" in problem_of("weights", reference={"a": value, "b": 1})
+    assert "prior" in problem_of("weights", reference={"a": value, "b": 1})
 
 
 def test_numbers_as_people_write_them():

@@ -29,7 +29,7 @@ def directory(tmp_path):
     ("section", "values", "key"),
     [
         ("training", {"steps": 11}, "training.steps"),
-        ("weights", {"reference": "uniform"}, "weights.reference"),
+        ("weights", {"reference": "uniform"}, "prior"),
         ("evaluation", {"max_tokens_during_training": 7}, "evaluation.max_tokens_during_training"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_key_that_is_new_has_its_default_in_older_directories(directory):
     del content["reweighting"]["tail_fraction"]
     directory.recipe.write_text(yaml.safe_dump(content))
     directory.claim(recipe.parse(CONTENT))
-    with pytest.raises(InputError, match=r"reweighting.tail_fraction differs"):
+    with pytest.raises(InputError, match=r"doremi.tail_fraction differs"):
         directory.claim(changed("reweighting", tail_fraction=0.5))
 
 

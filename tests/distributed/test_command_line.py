@@ -17,10 +17,10 @@ from doremi.cli.main import main
 from tests.distributed.torchrun import run
 from tests.processes import ROOT, environment
 
-SETTINGS = ["--set", "weights.baselines=[]"]
+SETTINGS = ["--set", "methods=[natural, doremi]"]
 SHARDED_PROXY = [  # the other models are replicated; a rank may find all its reference losses cached, and another none
     *("--set", "training.overrides={proxy: {arguments: {fsdp: true}}}"),
-    *("--set", "reweighting.reference_cache=true"),
+    *("--set", "methods.doremi.reference_cache=true"),
 ]
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "doremi"]
 

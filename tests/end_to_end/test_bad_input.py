@@ -29,12 +29,12 @@ def overrides(*settings):
         (["training.sequence_length=100000"], "fewer than one sequence of 100000"),
         (["corpus.held_out_fraction=0.0001"], "no held-out text in 'code', 'junk', 'prose', so nothing to evaluate"),
         (["training.global_batch_size=2"], "global_batch_size is 2 for 3 domains"),
-        (["weights.reference={prose: -1, code: 1}"], "weight of 'prose' is -1"),
-        (["weights.reference={prose: .nan, code: 1}"], "weights.reference.prose: nan is not finite"),
-        (["weights.reference={wiki: 1, code: 1}"], "no such domain in the corpus: 'wiki'; it has 'code', 'junk'"),
-        (["weights.reference={code: 1}"], "the experiment has one domain, 'code'"),
-        (["weights.reference=missing.json"], "'missing.json' is neither a file nor one of natural, uniform"),
-        (["weights.baselines=[nope]"], "'nope' is neither a file nor one of natural"),
+        (["prior={prose: -1, code: 1}"], "weight of 'prose' is -1"),
+        (["prior={prose: .nan, code: 1}"], "prior.prose: nan is not finite"),
+        (["prior={wiki: 1, code: 1}"], "no such domain in the corpus: 'wiki'; it has 'code', 'junk'"),
+        (["prior={code: 1}"], "the experiment has one domain, 'code'"),
+        (["prior=missing.json"], "'missing.json' is neither a file nor one of natural, uniform"),
+        (["methods=[natural, nope, doremi]"], "'nope' is neither a file nor one of natural"),
         (["trainng.steps=3"], "did you mean training?"),
         (["models.proxy=gigantic"], "no preset 'gigantic'; there are tiny"),
         (["models.main=no/such/model"], "no/such/model"),
@@ -132,7 +132,7 @@ def test_dry_run_prints_the_stages_and_runs_nothing(tmp_path, capsys, recipe):
 
 def test_help_lists_every_key_of_a_recipe(capsys):
     assert main(["run", "--help-recipe"]) == 0
-    assert "reweighting.smoothing = 0.001" in capsys.readouterr().out
+    assert "doremi.smoothing = 0.001" in capsys.readouterr().out
 
 
 def test_an_unknown_run_lists_those_that_exist(tmp_path, capsys, recipe):
@@ -157,7 +157,12 @@ def test_evaluating_what_is_not_trained_yet(tmp_path, capsys, recipe):
 def test_a_baseline_file_must_not_take_the_name_of_another_run(tmp_path, capsys, recipe, name):
     DomainWeights({"prose": 1, "code": 2, "junk": 1}).to_json(tmp_path / f"{name}.json")
     code, stderr = run(
-        capsys, "run", recipe, "--out", tmp_path / "out", *overrides(f"weights.baselines=[{tmp_path}/{name}.json]")
+        capsys,
+        "run",
+        recipe,
+        "--out",
+        tmp_path / "out",
+        *overrides(f"methods=[natural, {tmp_path}/{name}.json, doremi]"),
     )
     assert code == 2
     assert f"{name}.json: the name {name!r} is taken" in stderr
@@ -166,7 +171,7 @@ def test_a_baseline_file_must_not_take_the_name_of_another_run(tmp_path, capsys,
 
 def test_a_baseline_may_not_weigh_a_domain_that_the_experiment_leaves_out(tmp_path, capsys, recipe):
     DomainWeights({"prose": 1, "code": 2, "junk": 1}).to_json(tmp_path / "all.json")
-    settings = overrides("weights.reference={prose: 1, code: 1}", f"weights.baselines=[{tmp_path}/all.json]")
+    settings = overrides("prior={prose: 1, code: 1}", f"methods=[natural, {tmp_path}/all.json, doremi]")
     code, stderr = run(capsys, "run", recipe, "--out", tmp_path / "out", *settings)
     assert code == 2
     assert "'junk'; it has 'code', 'prose'" in stderr

@@ -66,10 +66,8 @@ class TestWeights:
 
     def test_in_a_recipe(self, prepared, run):
         path, out = prepared
-        loaded = recipe.load(path, [f"weights.reference={out}", "training.steps=5"])
-        code, stdout, stderr = run(
-            "loader", "inspect", path, "--out", out, "--set", f"weights.reference={out}", "--json"
-        )
+        loaded = recipe.load(path, [f"prior={out}", "training.steps=5"])
+        code, stdout, stderr = run("loader", "inspect", path, "--out", out, "--set", f"prior={out}", "--json")
         assert code == 0, stderr
         assert loaded.weights.reference == str(out)
         assert {d["name"]: d["weight"] for d in json.loads(stdout)["domains"]} == pytest.approx(
@@ -213,14 +211,18 @@ def test_a_plan_of_inputs_that_are_not_there_is_refused(tmp_path, prepared, run,
 # ---- misspelled domains ----
 
 MISSPELLED = [
-    ("weights.reference={Prose: 1, code: 1}", "weights.reference: no such domain in the corpus: 'Prose'", "'prose'"),
-    ("weights.reference={w}", "no such domain in the corpus: 'cod'; it has", "'code' for 'cod'"),
-    ("weights.baselines=[{w}]", "weights.baselines ({w}): no such domain in the corpus: 'cod'", "'code' for 'cod'"),
-    ("weights.epochs={junks: 2}", "epochs of 'junks': no such domain", "Did you mean 'junk' for 'junks'?"),
-    ("reweighting.min_weight={jnk: 0.1}", "reweighting.min_weight: no such domain: 'jnk'", "'junk' for 'jnk'"),
-    ("reweighting={prior: {proze: 1}, prior_pull: 0.1}", "reweighting.prior: no such domain", "'prose' for 'proze'"),
-    ("weights.reference=paper-280m", "no such domain in the corpus: 'ArXiv'", "it has 'code', 'junk', 'prose'"),
-    ("weights.reference=nothing.json", "'nothing.json' is neither a file nor one of natural", ""),
+    ("prior={Prose: 1, code: 1}", "prior: no such domain in the corpus: 'Prose'", "'prose'"),
+    ("prior={w}", "no such domain in the corpus: 'cod'; it has", "'code' for 'cod'"),
+    (
+        "methods=[natural, {w}, doremi]",
+        "weights.baselines ({w}): no such domain in the corpus: 'cod'",
+        "'code' for 'cod'",
+    ),
+    ("epochs={junks: 2}", "epochs of 'junks': no such domain", "Did you mean 'junk' for 'junks'?"),
+    ("methods.doremi.min_weight={jnk: 0.1}", "doremi.min_weight: no such domain: 'jnk'", "'junk' for 'jnk'"),
+    ("reweighting={prior: {proze: 1}, prior_pull: 0.1}", "doremi.prior: no such domain", "'prose' for 'proze'"),
+    ("prior=paper-280m", "no such domain in the corpus: 'ArXiv'", "it has 'code', 'junk', 'prose'"),
+    ("prior=nothing.json", "'nothing.json' is neither a file nor one of natural", ""),
 ]
 
 

@@ -88,7 +88,7 @@ def test_killed_in_the_second_round_it_ends_the_same(tmp_path, two_rounds):
 
 def test_auto_stops_when_a_round_changes_nothing(tmp_path, capsys, two_rounds):
     out = tmp_path / "out"
-    settings = ["--set", "reweighting.rounds=auto", "--set", "reweighting.tolerance=0.9"]
+    settings = ["--set", "methods.doremi.rounds=auto", "--set", "methods.doremi.tolerance=0.9"]
     assert main(["train", str(two_rounds), "--run", "proxy", "--out", str(out), *settings]) == 0
     assert not (out / "rounds/02").exists()
     assert provenance(out)["rounds"]["status"] == "converged"
@@ -97,7 +97,7 @@ def test_auto_stops_when_a_round_changes_nothing(tmp_path, capsys, two_rounds):
 
 
 def test_a_trained_model_as_the_reference_gives_the_weights_of_the_run_that_trained_it(tmp_path, two_rounds):
-    one = ["--set", "reweighting.rounds=1", "--set", "reweighting.seeds=1"]
+    one = ["--set", "methods.doremi.rounds=1", "--set", "methods.doremi.seeds=1"]
     first, second = tmp_path / "first", tmp_path / "second"
     assert main(["train", str(two_rounds), "--run", "proxy", "--out", str(first), *one]) == 0
     reference = first / "rounds/01/reference"
@@ -113,7 +113,7 @@ def test_a_reference_of_another_tokenizer_is_refused(tmp_path, capsys, two_round
     first = tmp_path / "first"
     assert main(["train", str(two_rounds), "--run", "reference", "--out", str(first)]) == 0
     reference = first / "rounds/01/reference"
-    given = ["--set", "reweighting.rounds=1", "--set", f"models.reference={{path: {reference}, init: trained}}"]
+    given = ["--set", "methods.doremi.rounds=1", "--set", f"models.reference={{path: {reference}, init: trained}}"]
     given += ["--set", "corpus.tokenizer.vocab_size=290", "--out", str(tmp_path / "second")]
     assert main(["train", str(two_rounds), "--run", "proxy", *given]) == 2
     assert "losses of different tokens cannot be compared" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_a_subset_in_another_order_and_unnormalised_is_the_sorted_normalised_one
     answers = []
     for number, reference in enumerate(["{prose: 3, code: 1}", "{code: 0.25, prose: 0.75}"]):
         out = tmp_path / str(number)
-        given = ["--set", f"weights.reference={reference}", "--set", "reweighting.rounds=1"]
+        given = ["--set", f"prior={reference}", "--set", "methods.doremi.rounds=1"]
         assert main(["train", str(two_rounds), "--run", "proxy", "--out", str(out), *given]) == 0
         answers.append(dict(DomainWeights.from_json(out / "weights.json")))
     assert answers[0] == answers[1]
@@ -132,8 +132,8 @@ def test_a_subset_in_another_order_and_unnormalised_is_the_sorted_normalised_one
 
 def test_bounds_reach_the_adversary(tmp_path, two_rounds):
     out = tmp_path / "out"
-    given = ["--set", "reweighting.rounds=1", "--set", "reweighting.max_weight={junk: 0.05}"]
-    given += ["--set", "reweighting.min_weight=0.04"]
+    given = ["--set", "methods.doremi.rounds=1", "--set", "methods.doremi.max_weight={junk: 0.05}"]
+    given += ["--set", "methods.doremi.min_weight=0.04"]
     assert main(["train", str(two_rounds), "--run", "proxy", "--out", str(out), *given]) == 0
     answer = DomainWeights.from_json(out / "weights.json")
     assert 0.04 <= answer["junk"] <= 0.05 + 1e-12
@@ -143,15 +143,15 @@ def test_bounds_reach_the_adversary(tmp_path, two_rounds):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("reweighting.rounds=0", "reweighting.rounds"),
-        ("reweighting.max_weight={wiki: 0.5}", "reweighting.max_weight: no such domain: 'wiki'"),
-        ("reweighting.max_weight=0.2", "no weights between them sum to 1"),
-        ("reweighting.prior_pull=0.1", "reweighting.prior and reweighting.prior_pull go together"),
+        ("methods.doremi.rounds=0", "doremi.rounds"),
+        ("methods.doremi.max_weight={wiki: 0.5}", "doremi.max_weight: no such domain: 'wiki'"),
+        ("methods.doremi.max_weight=0.2", "no weights between them sum to 1"),
+        ("methods.doremi.prior_pull=0.1", "doremi.prior and reweighting.prior_pull go together"),
         ("models.proxy={path: x, init: trained}", "init: trained is for the reference"),
-        ("models.reference={path: x, init: trained}", "reweighting.rounds trains a reference in each round"),
-        ("weights.reference=temperature(x)", r"temperature takes a number, such as temperature(2), got 'x'"),
-        ("weights.reference=reference_without_floor", "known once DoReMi has given weights"),
-        ("weights.epochs={wiki: 2}", "epochs of 'wiki': no such domain"),
+        ("models.reference={path: x, init: trained}", "doremi.rounds trains a reference in each round"),
+        ("prior=temperature(x)", r"temperature takes a number, such as temperature(2), got 'x'"),
+        ("prior=reference_without_floor", "known once DoReMi has given weights"),
+        ("epochs={wiki: 2}", "epochs of 'wiki': no such domain"),
     ],
 )
 def test_refused(tmp_path, capsys, two_rounds, settings, message):
@@ -170,7 +170,7 @@ def test_every_rule_can_be_compared_with(tmp_path, two_rounds):
         "reference_without_floor",
         str(tmp_path / "mine.json"),
     ]
-    given = ["--set", f"weights.baselines={rules}", "--set", "reweighting.rounds=1", "--set", "training.steps=4"]
+    given = ["--set", f"weights.baselines={rules}", "--set", "methods.doremi.rounds=1", "--set", "training.steps=4"]
     out = tmp_path / "out"
     assert main(["run", str(two_rounds), "--out", str(out), *given]) == 0
     results = json.loads((out / "results.json").read_text())

@@ -13,7 +13,7 @@ from scipy import stats
 from doremi import files
 from tests.end_to_end.conftest import doremi, write_corpus, write_recipe
 
-BASELINES = "weights.baselines=[uniform, unimax, reference_without_floor]"
+BASELINES = "methods=[natural, uniform, unimax, reference_without_floor, doremi]"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     code, _, stderr = doremi("run", recipe, "--out", out)
     assert code == 0, stderr
     one = json.loads((out / "results.json").read_text())
-    code, stdout, stderr = doremi("run", recipe, "--out", out, "--set", "weights.seeds=3", "--set", BASELINES)
+    code, stdout, stderr = doremi("run", recipe, "--out", out, "--set", "verify.seeds=3", "--set", BASELINES)
     assert code == 0, stderr
     return out, one, json.loads((out / "results.json").read_text()), stdout
 
@@ -50,7 +50,7 @@ def with_tasks(finished):
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
     (folder / "next_word.yaml").write_text(yaml.safe_dump(task))
-    settings = (f"evaluation.tasks=[{folder / 'next_word.yaml'}]", "evaluation.task_checkpoints=all", "weights.seeds=3")
+    settings = (f"evaluation.tasks=[{folder / 'next_word.yaml'}]", "evaluation.task_checkpoints=all", "verify.seeds=3")
     flags = [part for setting in (*settings, BASELINES) for part in ("--set", setting)]
     code, _, stderr = doremi("evaluate", out.parent / "tiny.yaml", "--out", out, *flags)
     assert code == 0, stderr
@@ -129,7 +129,7 @@ def test_losses_of_documents_are_kept_and_add_up(finished):
 
 def test_the_search_and_the_main_run_are_counted_as_they_were_planned(finished):
     out, _, results, _ = finished
-    flags = [part for setting in ("weights.seeds=3", BASELINES) for part in ("--set", setting)]
+    flags = [part for setting in ("verify.seeds=3", BASELINES) for part in ("--set", setting)]
     code, stdout, stderr = doremi("plan", out.parent / "tiny.yaml", "--out", out, "--json", *flags)
     assert code == 0, stderr
     planned = {stage["name"]: stage for stage in json.loads(stdout)["stages"]}

@@ -69,27 +69,27 @@ def bad_value_in_an_override(bench):
 
 def absurd_number(bench):
     """Numbers that no machine has room or time for."""
-    keys = ("training.steps", "training.global_batch_size", "training.sequence_length", "weights.seeds",
-            "reweighting.rounds", "reweighting.seeds", "evaluation.batch_size", "corpus.num_workers",
+    keys = ("training.steps", "training.global_batch_size", "training.sequence_length", "verify.seeds",
+            "doremi.rounds", "doremi.seeds", "evaluation.batch_size", "corpus.num_workers",
             "corpus.tokenizer.vocab_size", "training.save_total_limit", "training.num_threads", "evaluation.num_fewshot",
-            "reweighting.max_rounds", "cluster.prepare_tasks", "cluster.gpus_per_node")  # fmt: skip
+            "doremi.max_rounds", "cluster.prepare_tasks", "cluster.gpus_per_node")  # fmt: skip
     value = bench.pick("1000000000000000000", "1" + "0" * 30, "9" * 400)
     return _with(bench, bench.pick(*keys), value, *bench.pick(["plan"], ["run"], ["loader", "inspect"]))
 
 
 def absurd_real(bench):
     """Reals that overflow, underflow or vanish once they are computed with."""
-    keys = ("training.learning_rate", "training.max_epochs", "reweighting.step_size", "reweighting.tolerance",
-            "corpus.tokenizer.train_megabytes", "reweighting.max_main_epochs", "training.max_grad_norm")  # fmt: skip
+    keys = ("training.learning_rate", "training.max_epochs", "doremi.step_size", "doremi.tolerance",
+            "corpus.tokenizer.train_megabytes", "doremi.max_main_epochs", "training.max_grad_norm")  # fmt: skip
     return _with(bench, bench.pick(*keys), bench.pick(".inf", ".nan", "-.inf", "1e999", "1.0e+999", "-0.0"), "plan")
 
 
 def bad_path(bench):
     """A path that the file system has something against, wherever a recipe takes one."""
-    keys = ("corpus.inputs", "corpus.tokenizer.path", "models.main", "models.reference", "weights.reference",
+    keys = ("corpus.inputs", "corpus.tokenizer.path", "models.main", "models.reference", "prior",
             "weights.baselines", "corpus.store", "evaluation.tasks", "training.arguments.fsdp_config")  # fmt: skip
     key = bench.pick(*keys)
-    suffix = {"corpus.inputs": ".jsonl", "weights.reference": ".json", "weights.baselines": ".json"}.get(key, "")
+    suffix = {"corpus.inputs": ".jsonl", "prior": ".json", "weights.baselines": ".json"}.get(key, "")
     path = bench.pick(bench.bad_path(suffix), f"bad{chr(0)}{suffix}", bench.bad_path(suffix))
     value = {
         "corpus.inputs": [{"path": path, "domain": "a"}],

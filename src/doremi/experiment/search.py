@@ -48,6 +48,7 @@ def known(experiment: Experiment) -> Answers:
 def _find(experiment: Experiment, item: Named, done: list[Outcome]) -> Answer:
     """The answer of a method; what it has trained is added to ``done``, which other methods may ask for too."""
     while asked := item.method.ask(experiment.bench, done):
+        logger.info("%s: trains %s", item.label, "; ".join(run.label or run.size for run in asked))
         done += ledger.train(experiment, asked)
     answer = item.method.answer(experiment.bench, done)
     for alarm in answer.alarms:

@@ -120,7 +120,7 @@ class DoReMi(Section):
         for outcome in search.failed:
             raise RunFailedError(f"doremi: {outcome.run.label}: {outcome.failure}")
         last = search.finished[-1]
-        found = list(self._check(bench, last))
+        found = [*_check_rounds(search.progress), *self._check(bench, last)]
         return Answer(last.weights, facts=self._facts(bench, search), alarms=found)
 
     def _search(self, bench: Bench, done: Collection[Outcome]) -> Search:
@@ -211,7 +211,6 @@ class DoReMi(Section):
             "rounds": {
                 "status": progress.status,
                 "changes": list(progress.changes),
-                "warning": progress.warning,
                 "weights": [dict(item.weights) for item in search.finished],
             },
             "by_seed": {str(seed): dict(weights) for seed, weights in last.by_seed.items()},
@@ -242,6 +241,12 @@ def spread(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, float] | Non
         return None
     names = next(iter(by_seed.values()))
     return {name: float(np.std([w[name] for w in by_seed.values()], ddof=1)) for name in names}
+
+
+def _check_rounds(progress: Progress | None) -> Iterator[Alarm]:
+    if progress is not None and progress.warning is not None:
+        finding, remedy = progress.warning.split(". ", 1)
+        yield Alarm("rounds", finding, remedy[0].lower() + remedy[1:])
 
 
 def _reference(bench: Bench, number: int, prior: DomainWeights) -> Run:

@@ -1,20 +1,22 @@
-"""The recipe's reweighting section as bounds, averages and pulls by domain, by hand."""
+"""DoReMi's options as bounds, averages and pulls by domain, by hand."""
 
 from __future__ import annotations
 
 import pytest
-from doremi.methods.doremi_config import ReweightingConfig
 
 from doremi.errors import InputError
 from doremi.methods import adversary
+from doremi.methods.doremi import DoReMi
 from doremi.methods.group_dro_options import GroupDROOptions
+from tests.methods import made_up
 
 TOKENS = {"web": 6000, "code": 3000, "books": 1000}
 
 
 def options(*, num_steps=100, main_tokens=10_000, prior=None, **section):
-    config = ReweightingConfig(**section)
-    return adversary.options(config, TOKENS, num_steps=num_steps, main_tokens=main_tokens, prior=prior)
+    section = section | ({"prior": "uniform"} if prior else {})
+    bench = made_up.bench(tokens=TOKENS, steps={"proxy": num_steps}, main_tokens=main_tokens)
+    return adversary.options(DoReMi(**section), bench, prior=prior)
 
 
 def test_the_default_section_adds_nothing():
@@ -62,8 +64,8 @@ def test_the_other_settings_are_passed_on():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"min_weight": {"wiki": 0.1}}, "reweighting.min_weight: no such domain: 'wiki'; there are 'web', 'code', 'bo"),
-        ({"max_weight": {"wiki": 0.1}}, "reweighting.max_weight: no such domain: 'wiki'"),
+        ({"min_weight": {"wiki": 0.1}}, "doremi.min_weight: no such domain: 'wiki'; there are 'web', 'code', 'bo"),
+        ({"max_weight": {"wiki": 0.1}}, "doremi.max_weight: no such domain: 'wiki'"),
         ({"min_weight": {"code": 0.6, "web": 0.5}}, r"the lower ones sum to 1\.1"),
         ({"min_weight": 0.2, "max_weight": {"code": 0.1}}, "of 'code' has a minimum of 0.2 and a maximum of 0.1"),
         ({"min_weight": -0.1}, "of 'web' has a minimum of -0.1 and a maximum of 1; they must be between 0 and 1"),
@@ -78,6 +80,6 @@ def test_refused(section, message):
 
 def test_a_bound_that_is_no_number():
     """A recipe refuses it earlier; what is made in Python may have it."""
-    config = ReweightingConfig().model_copy(update={"max_weight": float("nan")})
+    config = DoReMi().model_copy(update={"max_weight": float("nan")})
     with pytest.raises(InputError, match="of 'web' has a minimum of 0 and a maximum of nan"):
-        adversary.options(config, TOKENS, num_steps=100, main_tokens=10_000, prior=None)
+        adversary.options(config, made_up.bench(tokens=TOKENS), prior=None)

@@ -25,7 +25,7 @@ def test_effective_number_and_total_variation_by_hand():
 def test_collapse():
     (alarm,) = diagnostics.check_collapse({"web": 0.8, "code": 0.1, "books": 0.1})
     assert alarm.finding == "0.80 of the weight is on 'web'; the effective number of domains is 1.9 of 3"
-    assert "lower reweighting.step_size" in alarm.remedy
+    assert "lower doremi.step_size" in alarm.remedy
     two_of_five = {"a": 0.7, "b": 0.297, "c": 0.001, "d": 0.001, "e": 0.001}
     assert names_of(diagnostics.check_collapse(two_of_five)) == ["collapse"]
     one_of_many = {"web": 0.76} | {f"d{index}": 0.01 for index in range(24)}
@@ -69,7 +69,7 @@ def test_drift():
         "in steps 31 to 40 the weights differ from their average over all steps by 0.15 in total variation; most of "
         "all 'a', 0.300 against 0.450"
     )
-    assert "reweighting.tail_fraction" in alarm.remedy
+    assert "doremi.tail_fraction" in alarm.remedy
     moved[30:] = [0.5, 0.43, 0.07]  # 0.13 from the rest, which is three quarters of that from the average
     assert not names_of(diagnostics.check_drift(("a", "b", "c"), averages(moved)))
 
@@ -94,7 +94,7 @@ def test_starvation():
         "1 of 2 domains lost weight though the reference is worse at them than a model trained on uniform weights: "
         "'tiny' 0.80 nats per token (0.2000 to 0.1000)"
     )
-    assert "reweighting.min_weight" in alarm.remedy
+    assert "doremi.min_weight" in alarm.remedy
     assert not starvation(answer=lost, reference_weights=gained, gaps={"web": -0.4, "tiny": 0.05})  # as good as any
     assert not starvation(answer=gained, reference_weights=lost, gaps={"web": -0.4, "tiny": 0.8})
     assert not starvation(answer=lost, reference_weights=lost, gaps={"web": 0.8, "tiny": 0.8})
@@ -121,7 +121,7 @@ def test_repetition():
     assert alarm.finding == (
         "the main run would see 2 of 3 domains more than 4 times: 'tiny' 12.0 times, 'small' 4.5 times"
     )
-    assert "reweighting.max_main_epochs" in alarm.remedy
+    assert "doremi.max_main_epochs" in alarm.remedy
     assert not names_of(diagnostics.check_repetition({"web": 4.0}, max_epochs=4))
 
 
