@@ -128,8 +128,9 @@ def test_upstreams_settings(tmp_path):
         assert (training.learning_rate, training.learning_rate_end, training.warmup_fraction) == (1e-3, 1e-4, 0.06)
         assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.99, 1e-8)
         assert (training.weight_decay, training.max_grad_norm) == (0.01, 1.0)
-    assert (loaded.reweighting.step_size, loaded.reweighting.smoothing, loaded.seed) == (1.0, 1e-3, 1111)
-    assert loaded.weights.reference == "pile-baseline-neox-padded"
+    (doremi,) = loaded.doremi_methods()
+    assert (doremi.step_size, doremi.smoothing, loaded.seed) == (1.0, 1e-3, 1111)
+    assert loaded.prior == "pile-baseline-neox-padded"
 
 
 def test_what_custom_comments_out_is_valid(tmp_path):

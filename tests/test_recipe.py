@@ -19,8 +19,10 @@ def write(tmp_path, text):
 
 def test_defaults_and_round_trip(tmp_path):
     first = recipe.parse(MINIMAL)
-    assert first.weights.reference == "natural"
-    assert (first.reweighting.step_size, first.reweighting.smoothing) == (1.0, 1e-3)
+    assert (first.prior, first.target, first.verify.seeds, first.control) == ("natural", "uniform", 1, "natural")
+    assert [item.label for item in first.named_methods] == ["natural", "uniform", "doremi"]
+    (doremi,) = first.doremi_methods()
+    assert (doremi.step_size, doremi.smoothing) == (1.0, 1e-3)
     again = recipe.load(write(tmp_path, first.to_yaml()))
     assert again == first
     assert again.digest == first.digest
@@ -32,7 +34,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path):
     loaded = recipe.load(path, ["training.steps=7", "training.overrides.main={steps: 9}", "prior={a: 1, b: 3}"])
     assert loaded.training.for_run("proxy").steps == 7
     assert loaded.training.for_run("main").steps == 9
-    assert loaded.weights.reference == {"a": 1.0, "b": 3.0}
+    assert loaded.prior == {"a": 1.0, "b": 3.0}
 
 
 def test_model_shorthand():
@@ -60,7 +62,7 @@ def test_a_folder_of_a_plain_name_is_a_path_and_a_preset_stays_one(tmp_path, mon
         ({"training": {"zzz": 3}}, "training.zzz: unknown key; valid keys here: steps, sequence_length"),
         ({"corpus": {"inputs": [{"path": "x", "domian": "a"}]}}, "corpus.inputs.0.domian: unknown key; did you mean"),
         ({"training": {"steps": 0}}, r"training.steps: Input should be greater than or equal to 1 \(got 0\)"),
-        ({"reweighting": {"smoothing": 1}}, "doremi.smoothing: .*less than 1"),
+        ({"methods": [{"doremi": {"smoothing": 1}}]}, "methods.0.doremi.smoothing: .*less than 1"),
         ({"corpus": {"inputs": [{}]}}, "exactly one of `path`, `dataset` and `reader`"),
         ({"corpus": {"inputs": [{"path": "x", "domain": "a", "domain_field": "b"}]}}, "not both"),
         ({"models": {"proxy": {"preset": "tiny", "path": "x"}}}, "exactly one of `preset` and `path`"),
@@ -83,7 +85,7 @@ def test_a_missing_corpus_is_said_to_be_missing():
     ("text", "message"),
     [
         ("a: [1", "line 1, column 6"),
-        ("- 1\n", "expected a mapping with the sections corpus, weights"),
+        ("- 1\n", "expected a mapping with the sections corpus, prior"),
         ("\x00", "not valid YAML"),
     ],
 )

@@ -36,16 +36,22 @@ def test_what_is_no_whole_number(section, key, value):
 )
 @pytest.mark.parametrize(
     ("section", "key"),
-    [("training", "learning_rate"), ("training", "max_epochs"), ("reweighting", "step_size"),
-     ("reweighting", "tolerance"), ("reweighting", "max_main_epochs"), ("training", "max_grad_norm")],
-)  # fmt: skip
+    [("training", "learning_rate"), ("training", "max_epochs"), ("training", "max_grad_norm")],
+)
 def test_what_is_no_number(section, key, value):
     assert f"{section}.{key}: " in problem_of(section, **{key: value})
 
 
 @pytest.mark.parametrize("value", [True, "1", float("nan"), None])
 def test_weights_are_numbers(value):
-    assert "prior" in problem_of("weights", reference={"a": value, "b": 1})
+    assert "prior" in problem_of("prior", a=value, b=1)
+
+
+@pytest.mark.parametrize("value", [True, "0.5", "x", [1]])
+@pytest.mark.parametrize("key", ["step_size", "tolerance", "max_main_epochs"])
+def test_what_is_no_number_in_the_options_of_a_method(key, value):
+    with pytest.raises(InputError, match=rf"methods.0.doremi.{key}: "):
+        recipe.parse({"corpus": CORPUS, "methods": [{"doremi": {key: value}}]})
 
 
 def test_numbers_as_people_write_them():
@@ -76,8 +82,8 @@ def test_keys_are_text(key):
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [("training", "steps"), ("training", "global_batch_size"), ("weights", "seeds"), ("reweighting", "rounds"),
-     ("reweighting", "seeds"), ("corpus", "num_workers"), ("training", "sequence_length"), ("training", "num_threads")],
+    [("training", "steps"), ("training", "global_batch_size"), ("verify", "seeds"),
+     ("corpus", "num_workers"), ("training", "sequence_length"), ("training", "num_threads")],
 )  # fmt: skip
 def test_numbers_that_no_machine_has_room_or_time_for(section, key):
     content = {"corpus": CORPUS}
@@ -87,7 +93,7 @@ def test_numbers_that_no_machine_has_room_or_time_for(section, key):
 
 
 def test_many_problems_are_not_many_lines():
-    lines = problem_of("weights", reference={f"d{number}": float("inf") for number in range(100)}).split("\n")
+    lines = problem_of("prior", **{f"d{number}": float("inf") for number in range(100)}).split("\n")
     assert len(lines) == 1 + recipe.MAX_PROBLEMS_SHOWN + 1
     assert lines[-1] == "  and 85 more"
 

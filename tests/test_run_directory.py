@@ -16,12 +16,16 @@ def changed(section, **values):
     return recipe.parse(CONTENT | {section: CONTENT.get(section, {}) | values})
 
 
+def with_keys(**keys):
+    return recipe.parse(CONTENT | keys)
+
+
 @pytest.fixture
 def directory(tmp_path):
     """In which training was begun."""
     claimed = RunDirectory(tmp_path / "run")
     claimed.claim(recipe.parse(CONTENT))
-    claimed.round(1, "reference").mkdir(parents=True)
+    (claimed.runs / "reference-0123456789ab").mkdir(parents=True)
     return claimed
 
 
@@ -29,7 +33,11 @@ def directory(tmp_path):
     ("section", "values", "key"),
     [
         ("training", {"steps": 11}, "training.steps"),
-        ("weights", {"reference": "uniform"}, "prior"),
+        (
+            "models",
+            {"proxy": {"preset": "tiny", "overrides": {"hidden_size": 8}}, "main": "tiny", "reference": "tiny"},
+            "models.proxy.overrides.hidden_size",
+        ),
         ("evaluation", {"max_tokens_during_training": 7}, "evaluation.max_tokens_during_training"),
     ],
 )
@@ -42,8 +50,7 @@ def test_another_recipe_is_refused(directory, section, values, key):
 @pytest.mark.parametrize(
     ("section", "values"),
     [
-        ("weights", {"seeds": 3}),
-        ("weights", {"baselines": ["natural"]}),
+        ("verify", {"seeds": 3, "size": "proxy"}),
         ("evaluation", {"tasks": ["paper"], "num_fewshot": 0}),
         ("training", {"num_threads": 1, "reading": "ahead"}),
         ("corpus", {"num_workers": 3}),
@@ -56,10 +63,29 @@ def test_what_leaves_finished_runs_valid_may_change(directory, section, values):
     assert {key: found[key] for key in values} == values
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"methods": ["uniform", {"doremi": {"rounds": 2}}]},
+        {"target": "worst"},
+        {"models": {"reference": "tiny", "main": {"preset": "tiny", "overrides": {"hidden_size": 8}}}},
+        {"training": {"steps": 10, "overrides": {"main": {"steps": 99}}}},
+    ],
+)
+def test_other_methods_targets_and_main_models_are_other_runs_in_the_same_directory(directory, keys):
+    directory.claim(with_keys(**keys))
+    assert recipe.load(directory.recipe) == with_keys(**keys)
+
+
+def test_another_prior_is_another_search(directory):
+    with pytest.raises(InputError, match="belongs to another recipe: prior differs"):
+        directory.claim(with_keys(prior="uniform"))
+
+
 def test_the_cap_of_the_end_may_change_where_training_has_one_of_its_own(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.claim(changed("evaluation", max_tokens_per_domain=9, max_tokens_during_training=5))
-    directory.round(1, "reference").mkdir(parents=True)
+    (directory.runs / "reference-0123456789ab").mkdir(parents=True)
     directory.claim(changed("evaluation", max_tokens_per_domain=7, max_tokens_during_training=5))
     directory.claim(changed("evaluation", max_tokens_per_domain=5))  # the same cap during training
     with pytest.raises(InputError, match=r"another recipe: evaluation.max_tokens_during_training differs"):
@@ -69,11 +95,11 @@ def test_the_cap_of_the_end_may_change_where_training_has_one_of_its_own(tmp_pat
 
 def test_a_key_that_is_new_has_its_default_in_older_directories(directory):
     content = yaml.safe_load(directory.recipe.read_text())
-    del content["reweighting"]["tail_fraction"]
+    del content["training"]["decay_fraction"]
     directory.recipe.write_text(yaml.safe_dump(content))
     directory.claim(recipe.parse(CONTENT))
-    with pytest.raises(InputError, match=r"doremi.tail_fraction differs"):
-        directory.claim(changed("reweighting", tail_fraction=0.5))
+    with pytest.raises(InputError, match=r"training.decay_fraction differs"):
+        directory.claim(changed("training", decay_fraction=0.5))
 
 
 def test_a_key_that_is_gone_is_named(directory):

@@ -9,7 +9,9 @@ import pytest
 from doremi import DomainWeights, files
 from doremi.errors import InputError
 from doremi.experiment import recipe, runs
-from doremi.experiment.runs import TrainingRun
+from doremi.experiment.runs import Reference, TrainingRun
+from doremi.methods.group_dro import GroupDRO
+from doremi.methods.protocol import Scoring
 from doremi.training.reference_cache import ReferenceCache
 
 CONTENT = recipe.parse({"corpus": {"inputs": [{"path": "x"}]}})
@@ -17,7 +19,6 @@ CONTENT = recipe.parse({"corpus": {"inputs": [{"path": "x"}]}})
 
 @pytest.fixture
 def run(tmp_path):
-    files.write_marker(tmp_path / "reference", {"digest": "first"})
     return TrainingRun(
         name="proxy",
         folder=tmp_path / "proxy",
@@ -27,8 +28,8 @@ def run(tmp_path):
         names=("a", "b"),
         sampling_weights=DomainWeights({"a": 1, "b": 1}),
         seed=0,
-        reference=tmp_path / "reference",
-        reweighting=CONTENT.reweighting,
+        reference=Reference(tmp_path / "reference", "first", "auto", tmp_path / "losses"),
+        policy=GroupDRO(),
     )
 
 
@@ -40,16 +41,19 @@ def test_a_change_of_any_input_changes_it(run):
         replace(run, names=("b", "a")).digest("corpus"),
         replace(run, sampling_weights=DomainWeights({"a": 1, "b": 2})).digest("corpus"),
         replace(run, training=CONTENT.training.model_copy(update={"steps": 3})).digest("corpus"),
-        replace(run, reweighting=CONTENT.reweighting.model_copy(update={"step_size": 2.0})).digest("corpus"),
+        replace(run, policy=GroupDRO(step_size=2.0)).digest("corpus"),
+        replace(run, policy=None).digest("corpus"),
+        replace(run, scoring=Scoring(dtype="bfloat16")).digest("corpus"),
+        replace(run, reference=replace(run.reference, digest="second")).digest("corpus"),
+        replace(run, reference=replace(run.reference, attention="eager")).digest("corpus"),
     ]
-    files.write_marker(run.reference, {"digest": "second"})  # another reference model in the same folder
-    changed.append(run.digest("corpus"))
-    assert len({before, *changed}) == 8
+    assert len({before, *changed}) == 11
 
 
 def test_the_name_the_folder_and_the_threads_do_not(run, tmp_path):
     threads = CONTENT.training.model_copy(update={"num_threads": 7})
-    other = replace(run, name="main", folder=tmp_path / "elsewhere", training=threads)
+    moved = replace(run.reference, folder=tmp_path / "moved", losses=tmp_path / "moved losses")
+    other = replace(run, name="main", folder=tmp_path / "elsewhere", training=threads, reference=moved)
     assert other.digest("corpus") == run.digest("corpus")
 
 
@@ -67,8 +71,9 @@ class Store:
 
 def with_cache(run, tmp_path, **changes):
     training = CONTENT.training.model_copy(update=changes.pop("training", {}))
-    reweighting = CONTENT.reweighting.model_copy(update=changes.pop("reweighting", {}))
-    return replace(run, reference_losses=tmp_path / "losses", training=training, reweighting=reweighting, **changes)
+    scoring = replace(Scoring(cache="float32"), **changes.pop("scoring", {}))
+    reference = replace(run.reference, losses=tmp_path / "losses", **changes.pop("reference", {}))
+    return replace(run, reference=reference, training=training, scoring=scoring, **changes)
 
 
 def test_reference_losses_are_read_again_by_a_run_that_would_compute_the_same(run, tmp_path):
@@ -90,11 +95,11 @@ def test_reference_losses_are_read_again_by_a_run_that_would_compute_the_same(ru
     [
         ({"training": {"arguments": {"bf16": True}}}, "key precision 'float32, float32, auto', this run has .* bf16"),
         ({"training": {"arguments": {"fp16": True}}}, "key precision .* this run has 'float32, fp16, auto'"),
-        ({"reweighting": {"reference_dtype": "bfloat16"}}, "this run has 'bfloat16, float32, auto'"),
-        ({"reference_attention": "eager"}, "this run has 'float32, float32, eager'"),
+        ({"scoring": {"dtype": "bfloat16"}}, "this run has 'bfloat16, float32, auto'"),
+        ({"reference": {"attention": "eager"}}, "this run has 'float32, float32, eager'"),
         ({"training": {"documents": "separate"}}, "key documents 'joined', this run has 'separate'"),
         ({"training": {"sequence_length": 64}}, "sequence_length 128, this run has 64"),
-        ({"reweighting": {"reference_cache_dtype": "float16"}}, "dtype 'float32', this run has 'float16'"),
+        ({"scoring": {"cache": "float16"}}, "dtype 'float32', this run has 'float16'"),
         ({"names": ("a", "b", "c")}, "rows of domain 'c'"),
     ],
 )
@@ -111,9 +116,8 @@ def test_reference_losses_of_another_model_or_corpus_are_refused(run, tmp_path):
         setattr(other, attribute, "other")
         with pytest.raises(InputError, match="this run has 'other'"):
             runs._reference_cache(with_cache(run, tmp_path), other)
-    files.write_marker(run.reference, {"digest": "second"})
     with pytest.raises(InputError, match="key reference 'first', this run has 'second'"):
-        runs._reference_cache(with_cache(run, tmp_path), Store())
+        runs._reference_cache(with_cache(run, tmp_path, reference={"digest": "second"}), Store())
 
 
 def test_no_more_rows_are_expected_on_the_disk_than_the_run_draws(run, tmp_path, monkeypatch):
@@ -132,11 +136,11 @@ def test_no_more_rows_are_expected_on_the_disk_than_the_run_draws(run, tmp_path,
 def test_the_digest_of_a_trained_model_is_that_of_the_files_that_are_loaded(tmp_path):
     for name in ("config.json", "model.safetensors", "pytorch_model.bin", "README.md"):
         (tmp_path / name).write_text("1")
-    before = runs._model_digest(tmp_path)
+    before = runs.model_digest(tmp_path)
     for name in ("pytorch_model.bin", "README.md"):  # a pickle is never read (tests/training/test_pretrained.py)
         (tmp_path / name).write_text("2")
-    assert runs._model_digest(tmp_path) == before
+    assert runs.model_digest(tmp_path) == before
     (tmp_path / "model.safetensors").write_text("2")
-    changed = runs._model_digest(tmp_path)
+    changed = runs.model_digest(tmp_path)
     (tmp_path / "config.json").write_text("2")
-    assert len({before, changed, runs._model_digest(tmp_path)}) == 3
+    assert len({before, changed, runs.model_digest(tmp_path)}) == 3

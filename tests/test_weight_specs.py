@@ -62,14 +62,6 @@ def test_epochs_multiply_natural_weights():
     assert dict(found) == pytest.approx({"books": 0.25, "code": 0.25, "web": 0.5})
 
 
-def test_the_control_needs_the_answer():
-    assert specs.needs_answer("reference_without_floor")
-    reference = DomainWeights({"books": 0.5, "code": 0.25, "web": 0.25})
-    known = setting(reference=reference, answer=DomainWeights({"books": 0.01, "code": 0.5, "web": 0.49}))
-    found = specs.resolve("reference_without_floor", known, Store.names)
-    assert dict(found) == {"code": 0.5, "web": 0.5}
-
-
 def test_files_and_published_names(tmp_path):
     DomainWeights({"web": 0.5, "code": 0.5, "books": 0}).to_json(tmp_path / "mine.json")
     assert dict(specs.resolve(str(tmp_path / "mine.json"), setting(), Store.names)) == {"code": 0.5, "web": 0.5}
@@ -98,7 +90,7 @@ def test_labels(spec, name):
         ("natural(bytes)", r"natural\(bytes\); it counts tokens, or sequences"),
         ("uniform(2)", "uniform takes no argument, got '2'"),
         ("unimax(x)", r"unimax takes a number, such as unimax\(2\), got 'x'"),
-        ("reference_without_floor", "known once DoReMi has given weights"),
+        ("reference_without_floor", "neither a file nor one of natural"),
         ("temperature", r"temperature takes a number, such as temperature\(2\), got None"),
         ("paper-280m", "no such domain in the corpus"),
         ({"wiki": 1}, "no such domain in the corpus: 'wiki'"),

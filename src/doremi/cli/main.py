@@ -158,7 +158,7 @@ def _add_stages(verbs: argparse._SubParsersAction) -> None:
                 dest="run_name",
                 required=True,
                 metavar="NAME",
-                help="a method of the recipe: the models that verify its answer; or reference; or proxy: all of the search",
+                help="a method of the recipe: models that verify its answer; or reference; or proxy: the whole search",
             )
         _add_recipe_flags(stage)
         if verb in ("run", "prepare"):

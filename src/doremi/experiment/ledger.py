@@ -13,11 +13,12 @@ from doremi.errors import NotFiniteError
 from doremi.experiment import finished, runs
 from doremi.experiment.opening import Experiment
 from doremi.experiment.runs import Reference, TrainingRun
-from doremi.methods.protocol import Outcome, Run, Scoring, restore
+from doremi.methods.protocol import Outcome, Run, Scoring, content, restore
 
 logger = logging.getLogger(__name__)
 
 COMPARING = ("excess", "reference")  # what policies see that need a reference
+PRECISIONS = ("bf16", "fp16")  # of training.arguments
 MAX_LABEL_CHARACTERS = 60
 NUM_CHARACTERS = 12  # of a digest, in the name of a folder
 _UNSAFE = re.compile(r"[^A-Za-z0-9.()]+")
@@ -111,8 +112,15 @@ def _reference(experiment: Experiment, run: Run) -> Reference | None:
         config = experiment.recipe.models.reference
         folder = loading.trained_reference(config, tokenizer_digest=experiment.store.tokenizer_digest)
         digest = runs.model_digest(folder)
-    losses = experiment.directory.reference_losses / digest[:NUM_CHARACTERS]
-    return Reference(folder, digest, attention, losses)
+    training = experiment.recipe.training.for_run(run.size)
+    key = files.digest_json(
+        {
+            "reference": [digest, attention, content(run.scoring or Scoring())],
+            "rows": [training.sequence_length, training.documents, experiment.names],
+            "precision": {name: training.arguments.get(name) for name in PRECISIONS},
+        }
+    )
+    return Reference(folder, digest, attention, experiment.directory.reference_losses / key[:NUM_CHARACTERS])
 
 
 def _folder(parent: Path, *, label: str, digest: str) -> Path:

@@ -255,11 +255,11 @@ def _attention(run: TrainingRun, name: str, hf_config: PretrainedConfig) -> str 
 
 
 def model_digest(folder: Path) -> str:
-    """Digest of a model: of the run that trained it, or of all its weight files and its configuration."""
+    """Digest of a model: of the run that trained it, or of all the files that are loaded of it; pickles never are."""
     marker = files.read_marker(folder)
     if marker is not None and "digest" in marker:
         return str(marker["digest"])
-    suffixes = (".safetensors", ".bin", ".json")
+    suffixes = (".safetensors", ".json")
     return files.digest_json(
         {path.name: files.digest_file(path) for path in sorted(folder.iterdir()) if path.suffix in suffixes}
     )
