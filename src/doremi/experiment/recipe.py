@@ -115,6 +115,7 @@ class Recipe(Section):
     )
     methods: list[str | dict[str, Any]] = Field(
         ["natural", "uniform", "doremi"],
+        validate_default=True,
         description="what is compared: rules, published weights and files as of prior, reference_without_floor (the "
         "prior without the domains that DoReMi all but dropped), and methods that train to find weights. With options: "
         "{doremi: {rounds: auto, seeds: 3}}; {file: weights.json}; {weights: {web: 0.7, code: 0.3}}; label beside the "
