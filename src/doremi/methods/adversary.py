@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from doremi.errors import InputError
+from doremi.methods.doremi_options import DoReMiOptions
 from doremi.methods.group_dro_options import GroupDROOptions
 from doremi.methods.protocol import Bench
 from doremi.weights import listed, nearest
 
-if TYPE_CHECKING:
-    from doremi.methods.doremi import DoReMi
 
-
-def options(config: DoReMi, bench: Bench, *, prior: Mapping[str, float] | None) -> GroupDROOptions:
+def options(config: DoReMiOptions, bench: Bench, *, prior: Mapping[str, float] | None) -> GroupDROOptions:
     """What a recipe adds to Group DRO.
 
     Args:
