@@ -9,6 +9,7 @@ from pathlib import Path
 
 from doremi import files
 from doremi.cli import main
+from tests import trained
 from tests.end_to_end.conftest import write_corpus, write_recipe
 
 
@@ -20,7 +21,7 @@ class ProxyRun:
 
     @property
     def folder(self):
-        return self.out / "rounds/01/proxy"
+        return self.out / "runs" / trained.folder(self.undisturbed, "proxy").name
 
     @property
     def command(self):
@@ -28,7 +29,8 @@ class ProxyRun:
 
     def assert_same_end(self):
         """The weights and the model, to the last bit."""
-        for name in ("weights.json", "rounds/01/proxy/model.safetensors"):
+        proxy = trained.folder(self.undisturbed, "proxy").relative_to(self.undisturbed)
+        for name in ("weights.json", proxy / "model.safetensors"):
             assert (self.out / name).read_bytes() == (self.undisturbed / name).read_bytes()
 
 
@@ -45,7 +47,7 @@ def make_proxy_run(folder, **training):
 
 def training_log(run_directory):
     """What was logged with a loss, by step."""
-    history = files.read_json(run_directory / "rounds/01/proxy/history.json")
+    history = files.read_json(trained.folder(run_directory, "proxy") / "history.json")
     return {entry["step"]: entry for entry in history if "loss" in entry}
 
 
