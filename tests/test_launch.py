@@ -11,6 +11,7 @@ import torch
 from doremi import launch
 from doremi.errors import InputError
 from doremi.experiment import recipe
+from doremi.launch import processes
 from doremi.training import arguments, distributed
 
 
@@ -35,7 +36,7 @@ def test_one_process_goes_on_as_it_is(environment):
 
 
 def test_torchrun_started_another_number_than_asked_for(environment, monkeypatch):
-    monkeypatch.setattr(launch, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "_end_with_parent", lambda: None)
     environment(LOCAL_RANK="0", LOCAL_WORLD_SIZE="2", WORLD_SIZE="4")
     launch.use_processes(2, ["run"])  # of two nodes
     with pytest.raises(InputError, match="--nproc 3: but torchrun started 2 on this machine"):
@@ -105,7 +106,7 @@ def test_fsdp_needs_something_to_shard_over(environment):
 
 
 def test_waiting_ends_when_the_thing_is_there(environment, monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.01)
     there = tmp_path / "manifest.json"
     threading.Timer(0.1, there.touch).start()
     launch.wait_for(there.exists, "the corpus")
@@ -116,8 +117,8 @@ def test_waiting_ends_when_the_thing_is_there(environment, monkeypatch, tmp_path
 def test_another_node_wonders_once_whether_the_storage_is_shared(
     environment, monkeypatch, caplog, group_rank, local_rank, notices
 ):
-    monkeypatch.setattr(launch, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(launch, "NOTICE_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(processes, "NOTICE_SECONDS", 0.01)
     environment(RANK="9", GROUP_RANK=group_rank, LOCAL_RANK=local_rank)
     end = time.monotonic() + 0.1
     launch.wait_for(lambda: time.monotonic() > end, "the corpus in out/corpus")

@@ -145,9 +145,15 @@ def test_the_headline_is_main_minus_baseline(found):
     assert pairs == [("main", "baseline"), ("uniform", "baseline"), ("main", "uniform")]
 
 
+def sized(recipe, run, *, vocab_size):
+    length = recipe.training.for_run(run).sequence_length
+    config = getattr(recipe.models, run)
+    return model_size.measure(config, name=run, sequence_length=length, vocab_size=vocab_size)
+
+
 def flops(experiment, model, *, tokens=TOKENS):
     """Training FLOPs, as the planner counts them."""
-    size = model_size.measure(experiment.recipe, model, vocab_size=experiment.store.vocab_size)
+    size = sized(experiment.recipe, model, vocab_size=experiment.store.vocab_size)
     return size.training_flops(LENGTH) * tokens / LENGTH
 
 
@@ -193,7 +199,7 @@ def test_convergence_is_of_the_whole_search(found):
 def test_starvation_is_told_by_the_seed_of_the_reference(found, experiment, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        results.diagnostics,
+        results.checks,
         "check_starvation",
         lambda answer, reference, **nats: seen.update(nats) or [],
     )
@@ -203,8 +209,8 @@ def test_starvation_is_told_by_the_seed_of_the_reference(found, experiment, monk
 
 
 def test_the_alarm_of_starvation_joins_those_of_the_search(experiment, monkeypatch):
-    alarm = results.diagnostics.Alarm("starvation", "c", "more of it")
-    monkeypatch.setattr(results.diagnostics, "check_starvation", lambda *weights, **nats: [alarm])
+    alarm = results.checks.Alarm("starvation", "c", "more of it")
+    monkeypatch.setattr(results.checks, "check_starvation", lambda *weights, **nats: [alarm])
     assert results.collect_results(experiment, planned_runs.comparisons(experiment))["alarms"] == [alarm._asdict()]
 
 
@@ -272,7 +278,7 @@ def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
 
 
 def test_a_trained_reference_costs_its_forward_passes(tmp_path):
-    config = model_size.measure(made_up.make(tmp_path / "any").recipe, "reference", vocab_size=300)
+    config = sized(made_up.make(tmp_path / "any").recipe, "reference", vocab_size=300)
     (tmp_path / "model").mkdir()
     from doremi.models import loading
 
@@ -358,9 +364,9 @@ def test_what_is_not_known_of_flops_is_null(experiment, monkeypatch, unknown):
 
     measure = model_size.measure
 
-    def measured(recipe, run, *, vocab_size):
-        size = measure(recipe, run, vocab_size=vocab_size)
-        return replace(size, forward_flops=lambda length: math.nan) if run in unknown else size
+    def measured(config, *, name, **settings):
+        size = measure(config, name=name, **settings)
+        return replace(size, forward_flops=lambda length: math.nan) if name in unknown else size
 
     monkeypatch.setattr(model_size, "measure", measured)
     found = results.collect_results(experiment, planned_runs.comparisons(experiment))

@@ -15,6 +15,11 @@ from doremi.planning.pace import AssumedPace, MeasuredPace
 from tests.planning.recipes import ROWS, forward, make, planned
 
 
+def sized(recipe, run, *, vocab_size):
+    length = recipe.training.for_run(run).sequence_length
+    return measure(getattr(recipe.models, run), name=run, sequence_length=length, vocab_size=vocab_size)
+
+
 def test_a_share_of_the_peak():
     pace = AssumedPace("x", Device(1000.0, 80, "paper"), 0.5, num_devices=4)
     main = planned(make())["main"]
@@ -57,7 +62,7 @@ def tiny():
 
 def test_measuring(tiny, monkeypatch):
     """Steps end at 0, 5, 5 + 1, 5 + 1 + 3, ...: the median after the first is what counts."""
-    sizes = {run: measure(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
+    sizes = {run: sized(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
     ends = [0.0, 1.0, 4.0, 6.0]
     times = itertools.cycle(ends)
     monkeypatch.setattr(measurement.time, "perf_counter", lambda: next(times))
@@ -73,7 +78,7 @@ def test_measuring_takes_the_steps_that_it_says(tiny, monkeypatch):
     clocks = []
     original = measurement._Clock.__init__
     monkeypatch.setattr(measurement._Clock, "__init__", lambda self: (original(self), clocks.append(self))[0])
-    sizes = {run: measure(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
+    sizes = {run: sized(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
     same = tiny.model_copy(update={"training": tiny.training.model_copy(update={"overrides": {}})})
     pace = measurement.measure(same, sizes, store=None, num_devices=4)
     assert [len(clock.ends) for clock in clocks] == [4, 4]  # main is the reference's own run
