@@ -188,7 +188,6 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         corpus=store,
         sampling_weights=run.sampling_weights,
         mixture=run.training.mixture(),
-        weights_update=run.reweighting.weights_update if run.reweighting else "exact",
         allow_absent_domains=run.reweighting is not None and run.reweighting.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
         callbacks=[curve],
@@ -224,6 +223,7 @@ def _objective(run: TrainingRun, store: TokenStore) -> Objective:
         target=run.reweighting.objective,
         options=run.adversary,
         loss_normalisation=run.reweighting.loss_normalisation,
+        weights_update=run.reweighting.weights_update,
         cache=_reference_cache(run, store) if run.reweighting.reference_cache else None,
     )
 

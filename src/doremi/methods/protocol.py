@@ -14,6 +14,9 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from doremi.methods.alarms import Alarm
+from doremi.methods.states import dump as dump
+from doremi.methods.states import restore as restore
+from doremi.methods.token_weights import LossNormalisation
 from doremi.weights import DomainWeights
 from doremi.weights.specs import Setting
 
@@ -131,6 +134,7 @@ class Seen(NamedTuple):
 class Policy(Protocol):
     """Weights that move while a model trains: float64 NumPy; no torch, no process group, no logger.
 
+    To be inherited from: a policy defines ``sees``, ``when``, `init`, `update`, and one of the two kinds of weights.
     ``sees`` names the statistics it needs. ``when`` says whether it needs them before the backward pass of the same
     step, so that its loss weights are those of this very step, or after it, which costs no forward pass.
     A state is a dataclass of names, numbers and arrays; it is stored with checkpoints (`dump`, `restore`).
@@ -144,6 +148,11 @@ class Policy(Protocol):
     def when(self) -> When:
         """Before or after the backward pass."""
 
+    @property
+    def loss_normalisation(self) -> LossNormalisation:
+        """What a token weighs, given `loss_weights`; see `doremi.methods.token_weights`."""
+        return "domain_mean"
+
     def init(self, bench: Bench) -> Any:
         """The state before the first step."""
 
@@ -152,6 +161,13 @@ class Policy(Protocol):
 
     def sampling_weights(self, state: Any) -> np.ndarray | None:
         """float64[k] for the very next global batch; None: the run's own weights throughout."""
+        return None
 
     def loss_weights(self, state: Any) -> np.ndarray | None:
-        """float64[k]: each domain's share of the loss; None: every token weighs the same."""
+        """float64[k]: each domain's share of the loss; None, at every step: every token weighs the same."""
+        return None
+
+    def metrics(self, state: Any) -> dict[str, np.ndarray]:
+        """What is logged, float64[k] each, by the name of the quantity; default: the weights that move."""
+        moved = {"sampling_weights": self.sampling_weights(state), "loss_weights": self.loss_weights(state)}
+        return {name: values for name, values in moved.items() if values is not None}

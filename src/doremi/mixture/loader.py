@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -89,6 +90,12 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
     def delivered(self) -> dict[str, int]:
         """Rows of each domain drawn by all ranks together, the current batch included."""
         return self.schedule.delivered
+
+    @property
+    def row_counts(self) -> np.ndarray:
+        """int64[k]: rows of each domain in the current global batch, over all ranks; zeros before the first."""
+        domain_ids = self._share.plan.batch.domain_ids if self._share else np.zeros(0, np.int64)
+        return np.bincount(domain_ids, minlength=len(self.schedule.names))
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Draw with other sampling weights from the very next global batch on; see `MixtureSchedule.set_weights`."""
