@@ -108,7 +108,8 @@ def _restore(template: Any, content: Any, where: str) -> Any:
 def _restore_tuple(template: tuple[Any, ...], content: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(content, list) or len(template) not in (0, len(content)):
         raise _not_saved(where, content, f"{len(template) or 'any number of'} values")
-    return tuple(_restore(part, each, where) for part, each in zip(template or [None] * len(content), content))
+    parts = template or (None,) * len(content)
+    return tuple(_restore(part, each, where) for part, each in zip(parts, content, strict=True))
 
 
 def _restore_array(template: np.ndarray, content: Any, where: str) -> np.ndarray:
@@ -129,7 +130,7 @@ def _restore_array(template: np.ndarray, content: Any, where: str) -> np.ndarray
 def _restore_scalar(template: Any, content: Any, where: str) -> Any:
     if isinstance(template, float) and (type(content) in (int, float) or content in ("nan", "inf", "-inf")):
         return float(content)
-    if template is None and type(content) in SCALARS or type(content) is type(template) is not float:
+    if (template is None and type(content) in SCALARS) or type(content) is type(template) is not float:
         return content
     raise _not_saved(where, content, f"a {type(template).__name__}")
 

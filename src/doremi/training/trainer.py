@@ -229,7 +229,8 @@ class DoReMiTrainer(Trainer):
         Raises:
             RunFailedError: a loss or a weight is not finite.
         """
-        objective, forward_passes = self.objective, map(self._forward, batches)  # each when its turn comes
+        objective = self.objective
+        forward_passes: Iterator[TokenLosses] = map(self._forward, batches)  # each when its turn comes
         if objective.is_measured_first:
             nats, forward_passes = self._measure(batches, forward_passes)
             self._update_policy(map(self._sums, nats, batches))
