@@ -52,11 +52,11 @@ def restore(template: Any, content: Any) -> Any:
     Raises:
         InputError: a field is missing, unknown, or of another type or shape; or it is the state of other domains.
     """
-    restored = _restore(template, content, type(template).__name__)
-    before, now = (_fields(state).get("names") for state in (restored, template))
-    if before != now:
-        raise InputError(f"the saved state of the policy is for domains {before}, this run has {now}")
-    return restored
+    names = _fields(template).get("names")
+    saved = content.get("names") if isinstance(content, Mapping) else None
+    if isinstance(saved, list) and tuple(saved) != names:
+        raise InputError(f"the saved state of the policy is for domains {shown(tuple(saved))}, this run has {names}")
+    return _restore(template, content, type(template).__name__)
 
 
 def _fields(state: Any) -> dict[str, Any]:
@@ -113,18 +113,21 @@ def _restore_tuple(template: tuple[Any, ...], content: Any, where: str) -> tuple
 
 
 def _restore_array(template: np.ndarray, content: Any, where: str) -> np.ndarray:
+    if content == [] and template.size == 0:
+        return template  # [] does not say what the other axes are
     try:
         found = np.array(content, template.dtype)
     except (TypeError, ValueError, OverflowError):
-        raise _not_saved(where, content, f"an array of {template.dtype}") from None
-    if content == [] and template.size == 0:
-        return template  # [] does not say what the other axes are
-    fits = found.ndim == template.ndim and all(
-        axis in (0, own) for axis, own in zip(template.shape, found.shape, strict=True)
-    )
-    if not fits or _dump(found, where) != content:  # the latter: 2 for True, 0.5 for 0
+        found = None
+    if found is None or not _may_grow_to(template, found) or _dump(found, where) != content:  # 2 for True, 0.5 for 0
         raise _not_saved(where, content, f"an array of {template.dtype}{list(template.shape)}")
     return found
+
+
+def _may_grow_to(template: np.ndarray, found: np.ndarray) -> bool:
+    return template.ndim == found.ndim and all(
+        axis in (0, now) for axis, now in zip(template.shape, found.shape, strict=True)
+    )
 
 
 def _restore_scalar(template: Any, content: Any, where: str) -> Any:
@@ -132,7 +135,7 @@ def _restore_scalar(template: Any, content: Any, where: str) -> Any:
         return float(content)
     if (template is None and type(content) in SCALARS) or type(content) is type(template) is not float:
         return content
-    raise _not_saved(where, content, f"a {type(template).__name__}")
+    raise _not_saved(where, content, f"of type {type(template).__name__}")
 
 
 def _not_saved(where: str, content: Any, expected: str) -> InputError:
