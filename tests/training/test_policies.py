@@ -124,7 +124,7 @@ def test_only_what_is_seen_before_several_micro_batches_costs_a_pass(tmp_path, p
 
 
 def test_measuring_in_bfloat16_leaves_every_parameter_its_gradient(tmp_path):
-    """Autocast keeps its copies of the parameters; those made without a graph must not serve the training passes."""
+    """Autocast's copies of the parameters that the measuring passes make, without a graph, must not serve the others."""
     trained = []
     for accumulation in (1, 3):
         model = tiny_model(1, torch.float32)
@@ -265,6 +265,24 @@ def test_sampling_weights_that_are_not_finite_stop_the_run_before_the_optimizer_
 
     trainer = make(tmp_path, Broken(), **SGD)
     with pytest.raises(RunFailedError, match=r"step 3: the policy's sampling weights are \{'a': nan"):
+        trainer.train()
+    assert trainer.state.global_step == 2
+
+
+@pytest.mark.parametrize("policy", [FollowsLosses, WeighsLosses])
+@SPLITS
+def test_a_policy_never_sees_a_loss_that_is_not_finite(tmp_path, monkeypatch, policy, accumulation):
+    trainer = make(tmp_path, policy(), accumulation=accumulation, **SGD)
+    real = trainer.objective.sums
+
+    def sums(nats, batch):
+        spoilt = real(nats, batch)
+        if trainer.state.global_step == 2:
+            spoilt.sums[1] = np.inf
+        return spoilt
+
+    monkeypatch.setattr(trainer.objective, "sums", sums)
+    with pytest.raises(RunFailedError, match="step 3: loss sum of domain 'b' is inf; stopped before the optimizer"):
         trainer.train()
     assert trainer.state.global_step == 2
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from doremi.errors import InputError
+from doremi.errors import InputError, RunFailedError
 from doremi.methods import group_dro, states, token_weights
 from doremi.methods.group_dro import GroupDRO, GroupDROState, Target, WeightsUpdate
 from doremi.methods.group_dro_options import GroupDROOptions
@@ -23,7 +23,7 @@ from doremi.models.token_loss import Batch, target_mask, token_nats
 from doremi.training.reference_cache import ReferenceCache
 from doremi.weights import DomainWeights, natural, uniform
 
-SUMMED = ("losses", "excess", "reference")  # of `Sees`: what a step's losses by domain are sums of
+QUANTITIES: dict[str, str] = {"losses": "loss", "excess": "excess loss", "reference": "reference loss"}  # of `Sees`
 COMPARED = ("excess", "reference")  # of these: what a reference is needed for
 
 
@@ -161,11 +161,16 @@ class Objective:
             sums: over all micro-batches and ranks.
             step: the first is 1.
             row_counts: int64[k], rows of each domain in the global batch; None: not known.
+
+        Raises:
+            RunFailedError: a sum is not finite, or what the policy makes of them.
         """
-        counts = sums.token_counts.round().to(torch.int64).cpu().numpy()
-        rows = np.zeros_like(counts) if row_counts is None else row_counts
         if self.policy is not None:
-            self.state = self.policy.update(self.state, Seen(step, sums.sums.cpu().numpy(), counts, rows))
+            counts = sums.token_counts.round().to(torch.int64).cpu().numpy()
+            rows = np.zeros_like(counts) if row_counts is None else row_counts
+            seen = Seen(step, sums.sums.cpu().numpy(), counts, rows)
+            self._check_finite(seen, QUANTITIES[self.policy.sees])
+            self.state = self.policy.update(self.state, seen)
         self.weigh(sums.token_counts)
 
     def weigh(self, token_counts: torch.Tensor) -> None:
@@ -196,6 +201,14 @@ class Objective:
         excess = (nats - reference_nats).clamp_(min=0)
         excess[:, 0] += 0 * reference_nats.sum(dim=1)  # an infinite one was clamped away; this makes it NaN
         return excess
+
+    def _check_finite(self, seen: Seen, quantity: str) -> None:
+        for name, value in zip(self.names, seen.sums, strict=True):
+            if not np.isfinite(value):
+                raise RunFailedError(
+                    f"step {seen.step}: {quantity} sum of domain {name!r} is {value}; stopped before the optimizer "
+                    "step. Lower the learning rate, or check this domain's data"
+                )
 
     def _reference_nats(self, batch: Batch) -> torch.Tensor:
         """nats[B, T-1] of the reference.
@@ -320,10 +333,10 @@ class ExcessLoss(Objective):
 
 
 def _check_sees(policy: Policy, reference: torch.nn.Module | None) -> None:
-    if policy.sees not in SUMMED:
+    if policy.sees not in QUANTITIES:
         raise InputError(
             f"{type(policy).__name__} sees {policy.sees!r}, which training does not compute yet; a policy can see "
-            f"{', '.join(map(repr, SUMMED))}"
+            f"{', '.join(map(repr, QUANTITIES))}"
         )
     if policy.sees in COMPARED and reference is None:
         raise InputError(

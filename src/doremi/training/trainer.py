@@ -261,7 +261,6 @@ class DoReMiTrainer(Trainer):
             return [losses.nats.detach()], iter([losses])
         with torch.no_grad():
             nats = [token_nats(self.model_wrapped, batch) for batch in batches]
-        torch.clear_autocast_cache()  # its copies of the parameters, made without a graph, would pass on no gradient
         return nats, forward_passes
 
     def _sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
