@@ -84,7 +84,7 @@ def build_model(sizes: Sizes, *, seed: int, **changes: Any) -> GPTNeoXForCausalL
 
 
 def make_trainer(
-    setting: Setting, objective: Objective, store: SyntheticStore, *, num_micro_batches: int = 1, **options: Any
+    setting: Setting, objective: Objective, store: SyntheticStore, *, num_micro_batches: int = 1
 ) -> DoReMiTrainer:
     """A run of our own loop that would go on for ever."""
     sizes = setting.sizes
@@ -109,4 +109,4 @@ def make_trainer(
     )
     model = build_model(sizes, seed=SEED)
     mixture = MixtureSettings(sequence_length=sizes.sequence_length, repetition=RepetitionLimit(float("inf")))
-    return DoReMiTrainer(model, objective=objective, corpus=store, args=args, mixture=mixture, **options)
+    return DoReMiTrainer(model, objective=objective, corpus=store, args=args, mixture=mixture)

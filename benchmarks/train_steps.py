@@ -51,14 +51,14 @@ def micro_batches(setting: Setting) -> dict[str, Any]:
     clock = Clock(setting.device.type, setting.synchronize)
     store, excess_loss = store_and_excess_loss(setting)
 
-    def run(objective: Objective, **options: Any) -> TrainerRun:
+    def run(objective: Objective) -> TrainerRun:
         several = setting.sizes.num_micro_batches
-        return TrainerRun(make_trainer(setting, objective, store, num_micro_batches=several, **options), clock)
+        return TrainerRun(make_trainer(setting, objective, store, num_micro_batches=several), clock)
 
     runs = {
         "plain": run(TokenMean(store.names)),
         "proxy": run(excess_loss()),
-        "proxy_delayed": run(excess_loss(), weights_update="delayed"),
+        "proxy_delayed": run(excess_loss(weights_update="delayed")),
     }
     return _measure(setting, clock, runs, MICRO_BATCHES)
 

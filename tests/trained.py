@@ -1,4 +1,4 @@
-"""Folders of trained models in a run directory, by their labels: the digests in their names differ from test to test."""
+"""Folders of trained models in a run directory, by their labels: digests in their names differ from test to test."""
 
 from __future__ import annotations
 

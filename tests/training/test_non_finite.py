@@ -37,7 +37,7 @@ def snapshot(model, optimizer):
     return torch.cat([parameters(model), *(moment.double().flatten() for moment in moments)])
 
 
-def run_until_it_stops(folder, objective, inflict, *, message, weights_update="exact", **settings):
+def run_until_it_stops(folder, objective, inflict, *, message, **settings):
     """Train into the fault; check that nothing was touched after it and that the checkpoint before is whole."""
     fault = Fault(inflict)
     run = trainer.DoReMiTrainer(
@@ -46,7 +46,6 @@ def run_until_it_stops(folder, objective, inflict, *, message, weights_update="e
         corpus=STORE,
         args=arguments(folder, steps=10, save_steps=2, **settings),
         mixture=MIXTURE,
-        weights_update=weights_update,
         callbacks=[fault],
     )
     with pytest.raises(RunFailedError, match=message):
@@ -149,10 +148,9 @@ def test_gradient_that_overflows_by_itself(tmp_path, objective, max_grad_norm):
 def test_loss_of_one_domain_of_the_proxy(tmp_path, monkeypatch, value, weights_update, micro_batch, accumulation):
     run_until_it_stops(
         tmp_path,
-        proxy_objective(),
+        proxy_objective(weights_update=weights_update),
         spoil_losses(monkeypatch, value),
         message=rf"step 4: excess loss sum of domain 'c' is {value}; stopped before the optimizer step",
-        weights_update=weights_update,
         micro_batch=micro_batch,
         accumulation=accumulation,
     )
@@ -162,7 +160,7 @@ def test_loss_of_one_domain_of_the_proxy(tmp_path, monkeypatch, value, weights_u
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_loss_of_the_reference(tmp_path, monkeypatch, value, weights_update, micro_batch, accumulation):
     """An infinite one would be clamped to an excess of 0, and the domain be ignored from then on."""
-    objective = proxy_objective()
+    objective = proxy_objective(weights_update=weights_update)
 
     def inflict(model):
         real = objective._reference_nats
@@ -179,7 +177,6 @@ def test_loss_of_the_reference(tmp_path, monkeypatch, value, weights_update, mic
         objective,
         inflict,
         message=r"step 4: excess loss sum of domain 'b' is nan",
-        weights_update=weights_update,
         micro_batch=micro_batch,
         accumulation=accumulation,
     )

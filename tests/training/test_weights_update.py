@@ -23,11 +23,10 @@ PLAIN_SGD = {"optim": "sgd", "learning_rate": 1.0, "warmup_steps": 0, "max_grad_
 def proxy(folder, *, cache=None, weights_update="exact", on_update=None, dtype=torch.float64, **settings):
     trainer = DoReMiTrainer(
         tiny_model(1, dtype),
-        objective=ExcessLoss(tiny_model(2, dtype), names=STORE.names, cache=cache),
+        objective=ExcessLoss(tiny_model(2, dtype), names=STORE.names, cache=cache, weights_update=weights_update),
         corpus=STORE,
         args=arguments(folder, **settings),
         mixture=MIXTURE,
-        weights_update=weights_update,
         on_update=on_update,
         learning_rate_schedule=LearningRateSchedule("constant", 1.0),
     )
@@ -85,11 +84,10 @@ def test_delayed_weights_take_no_second_forward_pass(tmp_path, weights_update, n
     calls = []
     trainer = DoReMiTrainer(
         model := tiny_model(1),
-        objective=ExcessLoss(tiny_model(2), names=STORE.names),
+        objective=ExcessLoss(tiny_model(2), names=STORE.names, weights_update=weights_update),
         corpus=STORE,
         args=arguments(tmp_path, steps=1, micro_batch=4, accumulation=2),
         mixture=MIXTURE,
-        weights_update=weights_update,
     )
     model.get_input_embeddings().register_forward_hook(lambda *_: calls.append(1))
     trainer.train()
@@ -101,11 +99,10 @@ def test_what_is_measured_is_what_is_trained_on(tmp_path, weights_update, measur
     """The same mode, precision and inputs as the training forward, without a gradient."""
     trainer = DoReMiTrainer(
         model := tiny_model(1, torch.float32),
-        objective=ExcessLoss(tiny_model(2, torch.float32), names=STORE.names),
+        objective=ExcessLoss(tiny_model(2, torch.float32), names=STORE.names, weights_update=weights_update),
         corpus=STORE,
         args=arguments(tmp_path, steps=1, micro_batch=4, accumulation=2, bf16=True),
         mixture=MIXTURE,
-        weights_update=weights_update,
     )
     passes = []
     watched = model.model.layers[0].mlp

@@ -13,7 +13,8 @@ from doremi.errors import NotFiniteError
 from doremi.experiment import finished, runs
 from doremi.experiment.opening import Experiment
 from doremi.experiment.runs import Reference, TrainingRun
-from doremi.methods.protocol import Outcome, Run, Scoring, content, restore
+from doremi.methods import states
+from doremi.methods.protocol import Outcome, Run, Scoring, content
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def training_run(experiment: Experiment, run: Run) -> TrainingRun:
         seed=run.seed,
         group=experiment.directory.root.resolve().name,
         policy=run.policy,
+        state=None if run.policy is None else run.policy.init(experiment.bench),
         reference=_reference(experiment, run),
         scoring=run.scoring or Scoring(),
     )
@@ -139,4 +141,4 @@ def _state(experiment: Experiment, run: Run, folder: Path) -> Any:
     """What the policy of a run ended with."""
     if run.policy is None:
         return None
-    return restore(run.policy.init(experiment.bench), finished.objective_state(folder))
+    return states.restore(run.policy.init(experiment.bench), finished.objective_state(folder))

@@ -48,6 +48,7 @@ class TrainingRun:
     seed: int
     group: str = "doremi"  # to trackers: what it has in common with the other models of the run directory
     policy: Policy | None = None  # what moves weights while the run trains
+    state: Any = field(default=None, compare=False)  # that the policy begins with
     reference: Reference | None = None  # whose losses the policy needs
     scoring: Scoring = field(default_factory=Scoring)
 
@@ -139,13 +140,13 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
         eos_token_id=store.eos_token_id,
         sequence_length=run.training.sequence_length,
     )
-    if run.policy is not None and run.policy.when == "before":
+    objective = _objective(run, store)
+    if objective.compares_losses:
         noise.report(noise.disable_in(hf_config))  # some types read it while they are built, and never again
     attention = _attention(run, run.model.attn_implementation, hf_config)
     model = loading.build(run.model, hf_config, seed=run.seed, attention=attention)
     logger.info("%s: %s parameters, %d steps", run.name, f"{model.num_parameters():,}", run.training.steps)
     tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
-    objective = _objective(run, store)
     started = time.monotonic()
     trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
     with trackers.recording(trainer, group=_group(run), folder=run.folder):
@@ -207,7 +208,6 @@ def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, object
         corpus=store,
         sampling_weights=run.sampling_weights,
         mixture=run.training.mixture(),
-        weights_update=run.policy.update_of_weights if run.policy else "exact",
         allow_absent_domains=run.policy is not None and run.policy.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
         callbacks=[curve],
@@ -221,30 +221,25 @@ def _group(run: TrainingRun) -> str:
 
 
 def _objective(run: TrainingRun, store: TokenStore) -> Objective:
-    from doremi.training.signals import ExcessLoss, TokenMean
+    from doremi.training.signals import Objective, TokenMean
 
     if run.policy is None:
         return TokenMean(run.names)
+    cache = _reference_cache(run, store) if run.scoring.cache != "none" else None
+    return Objective(run.names, policy=run.policy, state=run.state, reference=_reference(run), cache=cache)
+
+
+def _reference(run: TrainingRun) -> PreTrainedModel | None:
+    """The model whose losses the policy needs, in evaluation precision."""
     from transformers import AutoConfig
 
     from doremi.models import pretrained
 
-    assert run.reference is not None
-    reference = pretrained.load(
-        run.reference.folder,
-        attention=_attention(run, run.reference.attention, AutoConfig.from_pretrained(run.reference.folder)),
-        dtype=run.scoring.dtype,
-    )
-    return ExcessLoss(
-        reference,
-        names=run.names,
-        step_size=run.policy.step_size,
-        smoothing=run.policy.smoothing,
-        target=run.policy.target,
-        options=run.policy.options,
-        loss_normalisation=run.policy.loss_normalisation,
-        cache=_reference_cache(run, store) if run.scoring.cache != "none" else None,
-    )
+    if run.reference is None:
+        return None
+    hf_config = AutoConfig.from_pretrained(run.reference.folder)
+    attention = _attention(run, run.reference.attention, hf_config)
+    return pretrained.load(run.reference.folder, attention=attention, dtype=run.scoring.dtype)
 
 
 def _attention(run: TrainingRun, name: str, hf_config: PretrainedConfig) -> str | None:

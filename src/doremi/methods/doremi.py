@@ -82,7 +82,7 @@ class DoReMi(DoReMiOptions):
             options=adversary.options(self, bench, prior=pulled),
             target=self.objective,
             loss_normalisation=self.loss_normalisation,
-            update_of_weights=self.weights_update,
+            weights_update=self.weights_update,
             allow_absent_domains=self.allow_absent_domains,
         )
 

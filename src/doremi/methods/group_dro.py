@@ -18,19 +18,25 @@ those tokens. Differences from upstream's code, each of which changes the number
    (Upstream starts from the logarithm of the vocabulary size, and gets NaN from a domain that is all masked.)
 
 What may be added beyond the paper is in `doremi.methods.group_dro_options`; by default nothing is.
+`GroupDRO` is the same as a policy, for whoever trains by the protocol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from doremi.errors import InputError, RunFailedError
+from doremi.errors import InputError, NotFiniteError, check_choice
 from doremi.methods.group_dro_options import GroupDROOptions
+from doremi.methods.protocol import Bench, Policy, Seen, Sees, When
+from doremi.methods.token_weights import LossNormalisation
+
+Target = Literal["excess", "hardest", "easiest"]
+WeightsUpdate = Literal["exact", "delayed"]
 
 _ARRAYS = ("weights", "weights_sum", "excess_losses", "smoothed_losses")
 
@@ -102,6 +108,72 @@ class GroupDROState:
         return state
 
 
+@dataclass(frozen=True)
+class GroupDRO(Policy):
+    """Loss weights α that follow the excess loss of each domain.
+
+    Args:
+        step_size: η, per nat of excess loss.
+        smoothing: c, the share of uniform weights mixed in at every step.
+        options: what is added beyond the paper; its tuples are in the order of the domains.
+        target: what the adversary raises the weight of: ``excess``, max(ℓ_proxy − ℓ_reference, 0), the paper's; or
+            one of its ablations (Table 7), ``hardest``, ℓ_proxy, and ``easiest``, −ℓ_reference.
+        loss_normalisation: ``domain_mean``: w_j = α_{d(j)} / N_{d(j)}, Eq. 1; ``self_normalised``: upstream's
+            w_j = α_{d(j)} / Σ_i α_i N_i, to compare results with it (see `doremi.methods.token_weights`).
+        weights_update: ``exact``: a step's gradient uses α_t of this very step, as in Algorithm 1. ``delayed``: it uses
+            α_{t-1}, and no forward pass is added.
+        allow_absent_domains: let batches miss domains; the gradient stays unbiased, at a higher variance.
+
+    Raises:
+        InputError: no such target, normalisation or update.
+    """
+
+    step_size: float = 1.0
+    smoothing: float = 1e-3
+    options: GroupDROOptions = field(default_factory=GroupDROOptions)
+    target: Target = "excess"
+    loss_normalisation: LossNormalisation = "domain_mean"
+    weights_update: WeightsUpdate = "exact"
+    allow_absent_domains: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("loss_normalisation", self.loss_normalisation, get_args(LossNormalisation))
+        check_choice("target", self.target, get_args(Target))
+        check_choice("weights_update", self.weights_update, get_args(WeightsUpdate))
+
+    @property
+    def sees(self) -> Sees:
+        """The excess, or what the ablations put in its place."""
+        sees: dict[Target, Sees] = {"excess": "excess", "hardest": "losses", "easiest": "reference"}
+        return sees[self.target]
+
+    @property
+    def when(self) -> When:
+        """Before the backward pass where α_t is to be in its gradient."""
+        return "before" if self.weights_update == "exact" else "after"
+
+    def init(self, bench: Bench) -> GroupDROState:
+        """Uniform weights; see the function `init`, also for its errors."""
+        return init(bench.names, step_size=self.step_size, smoothing=self.smoothing, options=self.options)
+
+    def update(self, state: GroupDROState, seen: Seen) -> GroupDROState:
+        """One step of the adversary; see the function `update`, also for its errors."""
+        sums = -seen.sums if self.target == "easiest" else seen.sums
+        return update(state, excess_sums=sums, token_counts=seen.token_counts)
+
+    def loss_weights(self, state: GroupDROState) -> np.ndarray:
+        """α, float64[k]."""
+        return state.weights
+
+    def metrics(self, state: GroupDROState) -> dict[str, np.ndarray]:
+        """α, ᾱ and λ."""
+        return {
+            "dro_weights": state.weights,
+            "average_weights": state.average_weights,
+            "excess_losses": state.excess_losses,
+        }
+
+
 def init(
     names: Sequence[str],
     *,
@@ -153,7 +225,7 @@ def update(state: GroupDROState, *, excess_sums: ArrayLike, token_counts: ArrayL
         token_counts: N, int[k]: target tokens that E was summed over; 0 where the domain was absent.
 
     Raises:
-        RunFailedError: a sum or a new weight is not finite; names step, domain and value.
+        NotFiniteError: a sum or a new weight is not finite; names step, domain and value.
         ValueError: wrong shapes, a negative count, or an excess without tokens.
     """
     sums = np.asarray(excess_sums, np.float64)
@@ -206,40 +278,7 @@ def _check_sums(state: GroupDROState, sums: np.ndarray, counts: np.ndarray) -> N
 def _check_finite(state: GroupDROState, quantity: str, values: np.ndarray) -> None:
     for name, value in zip(state.names, values, strict=True):
         if not np.isfinite(value):
-            raise RunFailedError(
+            raise NotFiniteError(
                 f"step {state.num_updates + 1}: {quantity} of domain {name!r} is {value}; stopped before the "
                 "optimizer step. Lower the learning rate, or check this domain's data"
             )
-
-
-@dataclass(frozen=True)
-class GroupDRO:
-    """Group DRO as a policy."""
-
-    step_size: float = 1.0
-    smoothing: float = 1e-3
-    options: GroupDROOptions = field(default_factory=GroupDROOptions)
-    target: str = "excess"
-    loss_normalisation: str = "domain_mean"
-    update_of_weights: str = "exact"
-    allow_absent_domains: bool = False
-
-    @property
-    def sees(self) -> Any:
-        return {"excess": "excess", "hardest": "losses", "easiest": "reference"}[self.target]
-
-    @property
-    def when(self) -> Any:
-        return "before" if self.update_of_weights == "exact" else "after"
-
-    def init(self, bench: Any) -> GroupDROState:
-        return init(bench.names, step_size=self.step_size, smoothing=self.smoothing, options=self.options)
-
-    def update(self, state: GroupDROState, seen: Any) -> GroupDROState:
-        return update(state, excess_sums=seen.sums, token_counts=seen.token_counts)
-
-    def sampling_weights(self, state: GroupDROState) -> None:
-        return None
-
-    def loss_weights(self, state: GroupDROState) -> np.ndarray:
-        return state.weights

@@ -14,6 +14,9 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from doremi.methods.alarms import Alarm
+from doremi.methods.states import dump as dump
+from doremi.methods.states import restore as restore
+from doremi.methods.token_weights import LossNormalisation
 from doremi.weights import DomainWeights
 from doremi.weights.specs import Setting
 
@@ -141,6 +144,7 @@ class Seen(NamedTuple):
 class Policy(Protocol):
     """Weights that move while a model trains: float64 NumPy; no torch, no process group, no logger.
 
+    To be inherited from: a policy defines ``sees``, ``when``, `init`, `update`, and one of the two kinds of weights.
     ``sees`` names the statistics it needs. ``when`` says whether it needs them before the backward pass of the same
     step, so that its loss weights are those of this very step, or after it, which costs no forward pass.
     A state is a dataclass of names, numbers and arrays; it is stored with checkpoints (`dump`, `restore`).
@@ -154,6 +158,16 @@ class Policy(Protocol):
     def when(self) -> When:
         """Before or after the backward pass."""
 
+    @property
+    def loss_normalisation(self) -> LossNormalisation:
+        """What a token weighs, given `loss_weights`; see `doremi.methods.token_weights`."""
+        return "domain_mean"
+
+    @property
+    def allow_absent_domains(self) -> bool:
+        """Whether a batch may lack a domain that has a loss weight: unbiased, but noisier."""
+        return False
+
     def init(self, bench: Bench) -> Any:
         """The state before the first step."""
 
@@ -162,9 +176,16 @@ class Policy(Protocol):
 
     def sampling_weights(self, state: Any) -> np.ndarray | None:
         """float64[k] for the very next global batch; None: the run's own weights throughout."""
+        return None
 
     def loss_weights(self, state: Any) -> np.ndarray | None:
-        """float64[k]: each domain's share of the loss; None: every token weighs the same."""
+        """float64[k]: each domain's share of the loss; None, at every step: every token weighs the same."""
+        return None
+
+    def metrics(self, state: Any) -> dict[str, np.ndarray]:
+        """What is logged, float64[k] each, by the name of the quantity; default: the weights that move."""
+        moved = {"sampling_weights": self.sampling_weights(state), "loss_weights": self.loss_weights(state)}
+        return {name: values for name, values in moved.items() if values is not None}
 
 
 def content(part: Any) -> Any:
@@ -179,8 +200,3 @@ def content(part: Any) -> Any:
     if isinstance(part, np.ndarray | np.generic):
         return part.tolist()
     return part
-
-
-def restore(template: Any, content: Mapping[str, Any]) -> Any:
-    """The state that was stored (stand-in)."""
-    return type(template).from_dict(content)

@@ -18,7 +18,7 @@ def domain_mean(weights: np.ndarray, token_counts: np.ndarray, *, presence_proba
 
     Unbiased also where domains may be absent: domain i is in a global batch with probability p_i.
     """
-    return _ratio(weights / presence_probabilities, token_counts)
+    return _ratio(_ratio(weights, presence_probabilities), token_counts)  # p = 0: never drawn, and never weighed
 
 
 def self_normalised(weights: np.ndarray, token_counts: np.ndarray, *, sampling_weights: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -45,7 +46,9 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
         world_size: number of processes.
         documents: ``joined``: a row is one text; ``separate``: adds ``position_ids`` that restart at every EOS.
         reading: ``on_demand``, or ``ahead``: a background thread reads the rows of the next global batch as it will be
-            if the weights stay. New weights still apply to the very next batch, which is then read on demand.
+            if the weights stay. New weights still apply to the very next batch: it is planned again, and what is not
+            among the rows that were read ahead is read on demand. A domain's next rows are the same for any weights, so
+            of one process that is little; of many, whose shares of the batch change, it is most.
 
     Raises:
         InputError: the global batch is not a multiple of world size × micro-batch, or the store has other rows.
@@ -90,6 +93,12 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
         """Rows of each domain drawn by all ranks together, the current batch included."""
         return self.schedule.delivered
 
+    @property
+    def row_counts(self) -> np.ndarray:
+        """int64[k]: rows of each domain in the current global batch, over all ranks; zeros before the first."""
+        domain_ids = self._share.plan.batch.domain_ids if self._share else np.zeros(0, np.int64)
+        return np.bincount(domain_ids, minlength=len(self.schedule.names))
+
     def set_weights(self, weights: Mapping[str, float]) -> None:
         """Draw with other sampling weights from the very next global batch on; see `MixtureSchedule.set_weights`."""
         self.schedule.set_weights(weights)
@@ -128,13 +137,23 @@ class MixtureLoader(IterableDataset[dict[str, torch.Tensor]]):
             self._read_ahead.expect(self.schedule.state)
         return self._share
 
-    def _read(self, state: ScheduleState) -> _Share:
-        """The batch that follows ``state``, with this rank's rows. Moves nothing, so that it can be done in advance."""
+    def _read(self, state: ScheduleState, wrong: _Share | None = None) -> _Share:
+        """The batch that follows ``state``, with this rank's rows. Moves nothing, so that it can be done in advance.
+
+        ``wrong`` is a batch that was read for other weights, to take rows from.
+        """
         plan = self.schedule.plan(state)
         shape = (self._num_micro_steps, self._world_size, self._micro_batch_size)
         own = Batch(*(array.reshape(shape)[:, self._rank].ravel() for array in plan.batch))
         length = self._settings["sequence_length"]
-        return _Share(state, plan, gather(self._store, own, names=self.schedule.names, sequence_length=length))
+        rows = gather(
+            self._store,
+            own,
+            names=self.schedule.names,
+            sequence_length=length,
+            already=None if wrong is None else wrong.rows,
+        )
+        return _Share(state, plan, rows)
 
     # ---- saving and loading ----
 

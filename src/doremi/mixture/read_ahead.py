@@ -1,9 +1,9 @@
-"""Work done one step early in a background thread, and done again if it turns out to be the wrong work."""
+"""Work done one step early in a background thread, and put right if it turns out to be the wrong work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -11,12 +11,14 @@ Result = TypeVar("Result")
 
 
 class ReadAhead(Generic[Key, Result]):
-    """``compute`` with the next call guessed and already under way.
+    """``compute(key, None)`` with the next key guessed and already under way.
 
-    ``compute`` never runs twice at the same time. What it raises is raised by the call that needed the result.
+    Where the guess turns out to be wrong, what it gave is handed to ``compute`` as its second argument, for the parts
+    of it that are right. ``compute`` never runs twice at the same time. What it raises is raised by the call that
+    needed the result; the error of a wrong guess is of no interest.
     """
 
-    def __init__(self, compute: Callable[[Key], Result]) -> None:
+    def __init__(self, compute: Callable[[Key, Result | None], Result]) -> None:
         self._compute = compute
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doremi-read-ahead")
         self._guess: tuple[Key, Future[Result]] | None = None
@@ -24,12 +26,13 @@ class ReadAhead(Generic[Key, Result]):
     def __call__(self, key: Key) -> Result:
         """The result for ``key``."""
         guess, self._guess = self._guess, None
-        if guess is not None and guess[0] == key:
+        if guess is None:
+            return self._compute(key, None)
+        if guess[0] == key:
             return guess[1].result()
-        if guess is not None:
-            wait([guess[1]])
-        return self._compute(key)
+        failed = guess[1].exception() is not None  # waits for it
+        return self._compute(key, None if failed else guess[1].result())
 
     def expect(self, key: Key) -> None:
         """Start on what the next call is likely to ask for."""
-        self._guess = (key, self._executor.submit(self._compute, key))
+        self._guess = (key, self._executor.submit(self._compute, key, None))

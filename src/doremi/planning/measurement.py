@@ -112,7 +112,6 @@ def _seconds_per_step(recipe: Recipe, run: RunName, config: TrainingConfig, sour
             corpus=source,
             args=args,
             mixture=config.mixture(),
-            weights_update=recipe.reweighting.weights_update,
             allow_absent_domains=True,
             callbacks=[clock],
         ).train()
@@ -140,7 +139,8 @@ def _objective(recipe: Recipe, run: RunName, names: Sequence[str], source: Any) 
     if run != "proxy":
         return TokenMean(names)
     reference = _build(recipe, "reference", source).to(getattr(torch, recipe.reweighting.reference_dtype))
-    return ExcessLoss(reference, names=names, target=recipe.reweighting.objective)
+    settings = recipe.reweighting
+    return ExcessLoss(reference, names=names, target=settings.objective, weights_update=settings.weights_update)
 
 
 class _Clock(TrainerCallback):

@@ -1,15 +1,19 @@
-"""The one training loop: `transformers.Trainer` with an objective and an exact, resumable mixture of domains."""
+"""The one training loop: `transformers.Trainer` with an objective and an exact, resumable mixture of domains.
+
+The order of a step is that of `DoReMiTrainer._optimizer_step`, whoever calls it.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import DistributedType
 from torch.optim.lr_scheduler import LambdaLR
@@ -22,7 +26,7 @@ from doremi.errors import InputError, NotFiniteError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.models import compilation, configurations, noise, suitability, token_loss
 from doremi.models.probes import Probe
-from doremi.models.token_loss import token_losses, token_nats
+from doremi.models.token_loss import TokenLosses, token_losses, token_nats
 from doremi.training import checkpoints, distributed, failed_writes, passed_through, progress, sharding
 from doremi.training.interruption import Interruption
 from doremi.training.schedules import LearningRateSchedule
@@ -33,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "doremi_state.json"
 Batch = dict[str, torch.Tensor]
-WeightsUpdate = Literal["exact", "delayed"]
 
 
 class DoReMiTrainer(Trainer):
@@ -41,19 +44,19 @@ class DoReMiTrainer(Trainer):
 
     Per optimizer step: the sums of all micro-batches and ranks are added up, the objective is updated once, and the
     loss ``world_size · Σ_j w_j nats_j`` of each micro-batch is back-propagated. It is never divided by the number of
-    micro-batches; the world size undoes the averaging of gradients in DDP and FSDP.
+    micro-batches; the world size undoes the averaging of gradients in DDP and FSDP. What the objective's policy sees,
+    and when, decides whether the step's losses are measured first, and whether noise in the model is switched off.
 
     Args:
         model: any Hugging Face causal LM.
-        objective: `TokenMean` for plain training, `ExcessLoss` for the proxy.
+        objective: `TokenMean` for plain training, `ExcessLoss` for the proxy, `Objective` for any other policy.
         corpus: the token store to draw from (`doremi.corpus.TokenStore`).
         args: `max_steps` is required; global batch = per-device batch × accumulation × processes.
-        sampling_weights: what the loader draws with; None: uniform for the proxy, by tokens for plain training.
+        sampling_weights: what the loader draws with, where the policy does not say; None: uniform where the policy
+            weighs the loss, by tokens elsewhere.
         mixture: sequence length, order of the rows, repetition, document masking.
-        weights_update: ``exact``: α_t of this very step, as in Algorithm 1; with several micro-batches per process they
-            are all measured first, at the cost of one more forward pass. ``delayed``: the gradient uses α_{t-1}, and
-            no pass is added.
-        allow_absent_domains: let the proxy's batches miss domains; the gradient stays unbiased, at a higher variance.
+        allow_absent_domains: let batches miss domains that the policy weighs the loss of; the gradient stays unbiased,
+            at a higher variance.
         learning_rate_schedule: warm-up and decay; None: `args.lr_scheduler_type` decides.
         on_update: called as ``on_update(step, objective)`` once per optimizer step, on every rank, right after the
             objective was updated: α and λ of the step are in ``objective.dro`` or ``objective.metrics()``.
@@ -74,7 +77,6 @@ class DoReMiTrainer(Trainer):
         args: TrainingArguments,
         sampling_weights: DomainWeights | None = None,
         mixture: MixtureSettings | None = None,
-        weights_update: WeightsUpdate = "exact",
         allow_absent_domains: bool = False,
         learning_rate_schedule: LearningRateSchedule | None = None,
         on_update: Callable[[int, Objective], None] | None = None,
@@ -82,7 +84,6 @@ class DoReMiTrainer(Trainer):
     ) -> None:
         self.objective = objective
         self._schedule = learning_rate_schedule
-        self._is_delayed = weights_update == "delayed"
         self._on_update = on_update
         self._allow_absent_domains = allow_absent_domains
         if args.n_gpu > 1:
@@ -93,7 +94,7 @@ class DoReMiTrainer(Trainer):
         self._may_find_unused = args.ddp_find_unused_parameters is None
         if self._may_find_unused:
             args.ddp_find_unused_parameters = False  # takes time in each step: switched on where a probe finds some
-        if objective.needs_losses and args.neftune_noise_alpha:
+        if objective.compares_losses and args.neftune_noise_alpha:
             args.neftune_noise_alpha = None
             logger.warning("neftune_noise_alpha is left out of the proxy, which is measured and trained on")
         # a loss of our own is how to tell every version of transformers that ours is a sum over the global batch: it
@@ -106,7 +107,7 @@ class DoReMiTrainer(Trainer):
         if args.torch_compile:
             compilation.compile_layers(model, **compilation.options(args))
         self._prepare_reference(mixture)
-        self._unsummed, self._parts = 0, list[DomainSums]()  # of this step: micro-batches to come, sums of the others
+        self._losses: Iterator[torch.Tensor] = iter(())  # of the micro-batches of this step
         num_domains = len(objective.names)
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
         self._token_counts = torch.zeros_like(self._nats_sums)
@@ -133,7 +134,9 @@ class DoReMiTrainer(Trainer):
         names = self.objective.names
         if weights is None:
             weights = self.objective.default_sampling_weights({name: corpus.num_tokens(name) for name in names})
-        if self.objective.needs_losses:
+        if (moved := self.objective.sampling_weights) is not None:
+            weights = DomainWeights(self._by_name(moved))
+        if self.objective.has_loss_weights:
             self._check_absences(weights, mixture.mode)
         schedule = mixture.schedule(
             corpus,
@@ -151,9 +154,7 @@ class DoReMiTrainer(Trainer):
         )
 
     def _check_absences(self, weights: DomainWeights, mode: str) -> None:
-        probabilities = presence_probabilities(
-            weights.as_array(self.objective.names), global_batch_size=self._global_batch_size, sampling=mode
-        )
+        probabilities = self._expect_absences(weights.as_array(self.objective.names), mode)
         if probabilities.min() < 1 and not self._allow_absent_domains and mode == "balanced":
             names = self.objective.names
             raise InputError(
@@ -161,14 +162,20 @@ class DoReMiTrainer(Trainer):
                 f"{names[probabilities.argmin()]!r} would be absent from some; raise the global batch size to at least "
                 f"{len(names)}, or set reweighting.allow_absent_domains"
             )
-        self.objective.expect_absences(probabilities, sampling_weights=weights.as_array(self.objective.names))
+
+    def _expect_absences(self, sampling_weights: np.ndarray, mode: str) -> np.ndarray:
+        """Let the objective know how likely each domain is to be in the next global batch, float64[k]."""
+        size = self._global_batch_size
+        probabilities = presence_probabilities(sampling_weights, global_batch_size=size, sampling=mode)
+        self.objective.expect_absences(probabilities, sampling_weights=sampling_weights)
+        return probabilities
 
     def _probe(self, model: PreTrainedModel, mixture: MixtureSettings) -> None:
         """See by its losses that the model is what training takes it for; the proxy's noise is switched off first."""
-        changed = noise.disable(model) if self.objective.needs_losses else []
+        changed = noise.disable(model) if self.objective.compares_losses else []
         noise.report(changed)
         probe = self._check_losses(model, mixture)
-        if probe is not None and self.objective.needs_losses:
+        if probe is not None and self.objective.compares_losses:
             probe.check_repeatable(already_off=changed)
         is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
         if probe is not None and self._may_find_unused and is_replicated:
@@ -197,7 +204,7 @@ class DoReMiTrainer(Trainer):
         return probe
 
     def _prepare_reference(self, mixture: MixtureSettings) -> None:
-        reference = getattr(self.objective, "reference", None)
+        reference = self.objective.reference
         if reference is None:
             return
         token_loss.install(reference)
@@ -206,12 +213,112 @@ class DoReMiTrainer(Trainer):
         self._check_losses(reference, mixture)
         if self.args.torch_compile:
             compilation.compile_layers(reference, **compilation.options(self.args))
-        if getattr(self.objective, "may_skip_reference", False):
+        if self.objective.may_skip_reference:
             reference.to(self.args.device)  # whole: a rank that needs it may be the only one
         else:
             sharding.place_for_evaluation(reference, self.accelerator)
 
-    # ---- data ----
+    # ---- the step ----
+
+    def _optimizer_step(self, batches: Sequence[Batch]) -> Iterator[torch.Tensor]:
+        """One optimizer step, in its order. What is yielded, the loss of a micro-batch, is back-propagated meanwhile.
+
+        Processes exchange the sums by domain once, and before that the numbers of target tokens where the weights of
+        tokens are needed before the sums are known.
+
+        Raises:
+            RunFailedError: a loss or a weight is not finite.
+        """
+        objective = self.objective
+        forward_passes: Iterator[TokenLosses] = map(self._forward, batches)  # each when its turn comes
+        if objective.is_measured_first:
+            nats, forward_passes = self._measure(batches, forward_passes)
+            self._update_policy(map(self._sums, nats, batches))
+        else:
+            self._weigh(batches)
+        seen = []
+        for batch, losses in zip(batches, forward_passes, strict=True):
+            if objective.is_measured_after:
+                seen.append(self._sums(losses.nats.detach(), batch))
+            yield self._loss(losses, batch)
+        if objective.is_measured_after:
+            self._update_policy(seen)
+        self._move_sampling_weights()
+
+    def _forward(self, batch: Batch) -> TokenLosses:
+        return token_losses(self.model_wrapped, batch)
+
+    def _measure(
+        self, batches: Sequence[Batch], forward_passes: Iterator[TokenLosses]
+    ) -> tuple[list[torch.Tensor], Iterator[TokenLosses]]:
+        """nats[B, T-1] of each micro-batch before any backward pass, and the forward passes that are left to train on.
+
+        A single micro-batch is measured by the very pass that trains on it. Several take one more pass each, in the
+        same mode, since their graphs do not fit into memory together.
+        """
+        if len(batches) == 1:
+            losses = next(forward_passes)
+            return [losses.nats.detach()], iter([losses])
+        with torch.no_grad():
+            nats = [token_nats(self.model_wrapped, batch) for batch in batches]
+        return nats, forward_passes
+
+    def _sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
+        with self.accelerator.autocast():  # the reference computes in the precision of the proxy
+            return self.objective.sums(nats, batch)
+
+    def _update_policy(self, parts: Iterable[DomainSums]) -> None:
+        """Reduce what the policy sees over micro-batches and ranks, and let it see it; tokens are weighed by it."""
+        total = torch.stack([torch.stack(part) for part in parts]).sum(dim=0)
+        sums, step = DomainSums(*self._interruption.all_reduce_sum(total)), self.state.global_step + 1
+        self.objective.update(sums, step=step, row_counts=self.loader.row_counts)
+        if self._on_update is not None:
+            self._on_update(step, self.objective)
+
+    def _weigh(self, batches: Sequence[Batch]) -> None:
+        """Weigh tokens by what earlier steps left."""
+        counts = [count_targets(batch, num_domains=len(self.objective.names)) for batch in batches]
+        self.objective.weigh(self._interruption.all_reduce_sum(torch.stack(counts).sum(dim=0)))
+
+    def _loss(self, losses: TokenLosses, batch: Batch) -> torch.Tensor:
+        """``world_size · Σ_j w_j nats_j`` over a micro-batch.
+
+        What the model adds to the mean loss of a batch comes on top, outside Eq. 1, at the micro-batch's share of the
+        rows of the step: its coefficient is that of a whole batch, however the batch is split.
+        """
+        row_nats = losses.nats.sum(dim=1)
+        weights = self.objective.token_weights(batch["domain_ids"]).to(row_nats.dtype)
+        # an infinite loss may have a finite gradient; as 0 · inf = NaN it shows in the gradient norm, on all ranks
+        weights = weights + 0 * row_nats.detach().sum()
+        self._count_for_the_log(row_nats.detach(), batch)
+        loss = (weights * row_nats).sum()
+        if losses.auxiliary is not None:
+            loss = loss + len(row_nats) / self._global_batch_size * losses.auxiliary
+        return self.args.world_size * loss
+
+    def _move_sampling_weights(self) -> None:
+        """Draw the very next global batch as the policy wants it."""
+        weights = self.objective.sampling_weights
+        if weights is None:
+            return
+        if not np.isfinite(weights).all():
+            raise NotFiniteError(
+                f"step {self.state.global_step + 1}: the policy's sampling weights are {self._by_name(weights)}, which "
+                "are not all finite; stopped before the optimizer step"
+            )
+        self.loader.set_weights(self._by_name(weights))
+        self._follow_sampling_weights()
+
+    def _follow_sampling_weights(self) -> None:
+        """Where a policy moves sampling weights, the domains' chances of being in a batch move with them."""
+        if self.objective.sampling_weights is not None and self.objective.has_loss_weights:
+            schedule = self.loader.schedule
+            self._expect_absences(np.array(list(schedule.weights.values())), schedule.settings["mode"])
+
+    def _by_name(self, values: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.objective.names, values.tolist(), strict=True))
+
+    # ---- where transformers calls it ----
 
     def get_train_dataloader(self) -> Any:
         """The mixture loader itself: its stream already is this rank's slice, so accelerate must not shard it."""
@@ -220,39 +327,10 @@ class DoReMiTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], None]:
-        """All micro-batches of one optimizer step, and what the weights of their tokens need before the first backward.
-
-        Raises:
-            RunFailedError: a loss is not finite.
-        """
+        """All micro-batches of one optimizer step; their losses are worked out as `compute_loss` is called."""
         batches = [self._prepare_inputs(next(epoch_iterator)) for _ in range(num_batches)]
-        self._unsummed, self._parts = len(batches) if self.objective.needs_losses else 0, []
-        if self._is_delayed or not self.objective.needs_losses:
-            counts = [count_targets(batch, num_domains=len(self.objective.names)) for batch in batches]
-            self.objective.begin_step(self._interruption.all_reduce_sum(torch.stack(counts).sum(dim=0)))
-        elif len(batches) > 1:
-            for batch in batches:
-                self._add_sums(self._measure(batch), batch)
+        self._losses = self._optimizer_step(batches)
         return batches, None
-
-    def _measure(self, batch: Batch) -> torch.Tensor:
-        """nats[B, T-1] without gradient, in the very mode that the training forward will use."""
-        self.model_wrapped.train()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return token_nats(self.model_wrapped, batch)
-
-    def _add_sums(self, nats: torch.Tensor, batch: Batch) -> None:
-        """Add a micro-batch to the step's sums; after the last one of the step, update the objective."""
-        with self.accelerator.autocast():  # the reference computes in the precision of the proxy
-            self._parts.append(self.objective.sums(nats, batch))
-        self._unsummed -= 1
-        if self._unsummed == 0:
-            total = torch.stack([torch.stack(part) for part in self._parts]).sum(dim=0)
-            self.objective.update(DomainSums(*self._interruption.all_reduce_sum(total)))
-            if self._on_update is not None:
-                self._on_update(self.state.global_step + 1, self.objective)
-
-    # ---- loss ----
 
     def compute_loss(
         self,
@@ -261,25 +339,25 @@ class DoReMiTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """``world_size · Σ_j w_j nats_j`` over this micro-batch. With a single one, its losses also update w first.
+        """The loss of the next micro-batch of the step, which ``inputs`` is; see `_optimizer_step`.
 
-        What the model adds to the mean loss of a batch comes on top, outside Eq. 1, at the micro-batch's share of the
-        rows of the step: its coefficient is that of a whole batch, however the batch is split.
+        Raises:
+            RunFailedError: a loss or a weight is not finite.
         """
-        nats, auxiliary = token_losses(model, inputs)
-        if self._unsummed and not self._is_delayed:
-            self._add_sums(nats.detach(), inputs)
-        row_nats = nats.sum(dim=1)
-        weights = self.objective.token_weights(inputs["domain_ids"]).to(row_nats.dtype)
-        # an infinite loss may have a finite gradient; as 0 · inf = NaN it shows in the gradient norm, on all ranks
-        weights = weights + 0 * row_nats.detach().sum()
-        if self._unsummed:
-            self._add_sums(nats.detach(), inputs)
-        self._count_for_the_log(row_nats.detach(), inputs)
-        loss = (weights * row_nats).sum()
-        if auxiliary is not None:
-            loss = loss + len(row_nats) / self._global_batch_size * auxiliary
-        return self.args.world_size * loss
+        return next(self._losses)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the loss of a micro-batch and back-propagate it; after the last one, what is left of the step.
+
+        Raises:
+            RunFailedError: a loss or a weight is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:  # as for the last micro-batch alone
+            next(self._losses, None)
+        return loss
+
+    # ---- log and what is not finite ----
 
     def _count_for_the_log(self, row_nats: torch.Tensor, batch: Batch) -> None:
         num_domains = len(self.objective.names)
@@ -375,6 +453,7 @@ class DoReMiTrainer(Trainer):
         state = _read_state(folder)
         self.objective.load_state_dict(state["objective"])
         self.loader.load_state_dict(state["loader"])
+        self._follow_sampling_weights()
         logger.info("continuing from step %s (%s)", state["step"], folder)
         if state["step"] < self.args.max_steps:
             try:
