@@ -114,10 +114,6 @@ class TokenStore:
         digest: str = self.manifest["digest"]
         return digest if self.packing == "pack" else files.digest_json([digest, self.packing])
 
-    def evaluated_split(self, name: str) -> Split:
-        """What is evaluated of a domain or an evaluation set."""
-        return "set" if name in self.sets else "held_out"
-
     def num_tokens(self, name: str, *, split: Split = "train") -> int:
         """Tokens of a domain, one EOS per document included."""
         return len(self._domain_tokens(name, split))
