@@ -19,6 +19,7 @@ def test_from_the_recipe_to_the_report(tmp_path):
     path = write_recipe(tmp_path, steps=4, eval_steps=2, save_steps=4)
     recipe = yaml.safe_load(path.read_text())
     recipe["evaluation"]["sets"] = [{"name": NAME, "path": str(tmp_path / "client.jsonl"), "text_field": "letter"}]
+    del recipe["evaluation"]["max_tokens_per_domain"]
     recipe["weights"] = {"baselines": []}
     path.write_text(yaml.safe_dump(recipe))
 
