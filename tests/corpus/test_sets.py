@@ -63,7 +63,6 @@ class TestContent:
         assert decoded(store, "bench", "set") == BENCH  # of which equal ones are as good as any
         assert decoded(store, "client", "set") == CLIENT  # one set of two entries
         assert store.num_bytes("client", split="set") == len("a letter") + len("held and asked")
-        assert [store.evaluated_split(name) for name in ("Code", "client")] == ["held_out", "set"]
 
     def test_equal_training_documents_are_left_out_and_counted(self, config, sets, tmp_path, caplog):
         store = prepare(config, tmp_path / "out", sets=sets)
