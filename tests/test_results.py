@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from doremi.evidence.paired_documents import DocumentLosses
-from doremi.evidence.targets import Targets
 from doremi.experiment import costs, planned_runs, results, scoring
 from doremi.experiment.learning_curves import learning_curve, mean_curve, trajectory
 from doremi.models import size as model_size
@@ -312,7 +311,7 @@ def test_a_learning_curve_has_the_summaries_of_each_point(tmp_path):
     log = [{"step": 5, "held_out_nats/a": 1.0, "held_out_nats/b": 2.0, "held_out_nats/c": 6.0},
            {"step": 9, "held_out_nats/a": 4.0, "held_out_nats/b": 2.0, "held_out_nats/c": 3.0}]  # fmt: skip
     made_up.finish(run.folder, history=log)
-    curve = learning_curve(run, Targets(dict(experiment.reference_weights)))
+    curve = learning_curve(run, dict(experiment.reference_weights))
     assert curve["steps"] == [5, 9]
     assert curve["uniform_mean_nats"] == [3.0, 3.0]
     assert curve["reference_mean_nats"] == pytest.approx([1.8, 3.3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -14,12 +13,8 @@ from doremi.corpus import prepare
 from doremi.corpus.config import CorpusConfig, SetConfig
 from doremi.errors import RunFailedError
 from doremi.evaluation import checkpoints, loss_files, perplexity
-from doremi.evidence import targets
-from doremi.evidence.targets import SetSizes, Targets
 from doremi.experiment import finished, held_out_curve, recipe, runs
-from doremi.experiment.learning_curves import learning_curve
 from doremi.experiment.runs import TrainingRun
-from tests import made_up
 from tests.training.fakes import tiny_model
 
 TRAINED = {"prose": [f"the river {i} walked slowly to the house" for i in range(40)]}
@@ -174,25 +169,3 @@ def test_a_model_that_is_trained_has_a_curve_of_each_set(store, tmp_path):
     client = losses["client"]
     assert curve["nats"]["client"][-1] == pytest.approx(client.nats.sum() / client.num_tokens.sum(), rel=1e-5)
     assert files.read_marker(run.folder)["epochs"].keys() == set(store.names)  # nothing of the set was drawn
-
-
-def test_the_chosen_target_has_a_curve_in_its_own_unit(tmp_path):
-    run = TrainingRun(
-        name="main", folder=tmp_path, model=None, training=None, evaluation=None, names=("a", "b"),
-        sampling_weights=DomainWeights({"a": 1, "b": 1}), seed=0,
-    )  # fmt: skip
-    points = [(10, 2.0, 3.0, 5.0), (20, 1.0, 2.5, 4.0)]
-    log = [
-        {"step": step, "held_out_nats/a": a, "held_out_nats/b": b, "held_out_nats/client": client}
-        for step, a, b, client in points
-    ]
-    made_up.finish(tmp_path, history=log)
-    prior = {"a": 0.5, "b": 0.5}
-    sizes = SetSizes({"a": 4.0, "b": 4.0, "client": 2.0}, ("client",))
-    chosen = targets.parse({"a": 1, "client": 3}, prior=prior, sizes=sizes)
-    curve = learning_curve(run, Targets(prior, chosen, sizes.sets))
-    expected = [(a / 4 + 3 * client / 2) / 4 / math.log(2) for _, a, _, client in points]
-    assert curve["target"] == pytest.approx(expected)
-    assert curve["uniform_mean_nats"] == [2.5, 1.75]  # over domains
-    assert curve["worst_nats"] == [3.0, 2.5]
-    assert list(curve["nats"]) == ["a", "b", "client"]

@@ -8,25 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from doremi.evidence.targets import OWN, Targets
+from doremi.evidence import comparison
 from doremi.experiment import finished, held_out_curve
 from doremi.experiment.runs import TrainingRun
 
 MAX_TRAJECTORY_POINTS = 500
 
-Curve = dict[str, Any]  # {"steps": [...], "nats": {name: [...]}} and a list for each target
+Curve = dict[str, Any]  # {"steps": [...], "nats": {name: [...]}} and a list for each summary
 
 
-def learning_curve(run: TrainingRun, targets: Targets) -> Curve:
-    """The losses of a finished run while it trained: by domain and set, and in every target.
-
-    The key of a target over domains ends in ``_nats``; {set: weight} is ``target``, in its own unit.
-    """
+def learning_curve(run: TrainingRun, reference: Mapping[str, float]) -> Curve:
+    """The held-out losses of a finished run, by domain and in the three summaries."""
     curve = held_out_curve.curve_from_log(finished.load_history(run.folder, run.names), run.names)
-    points = [{name: nats[i] for name, nats in curve["nats"].items()} for i in range(len(curve["steps"]))]
+    points = [{name: curve["nats"][name][i] for name in run.names} for i in range(len(curve["steps"]))]
+    summaries = [comparison.summarise(point, reference) for point in points]
     return curve | {
-        key if key == OWN else f"{key}_nats": [target.value(point) for point in points]
-        for key, target in targets.by_key().items()
+        "uniform_mean_nats": [summary.uniform_mean for summary in summaries],
+        "reference_mean_nats": [summary.reference_mean for summary in summaries],
+        "worst_nats": [summary.worst for summary in summaries],
     }
 
 

@@ -48,9 +48,8 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         item.name: {seed: scoring.score(experiment, run, held_out) for seed, run in item.runs.items()}
         for item in comparisons
     }
-    targets = Targets(reference, sets=held_out.sets)
     run_curves = {
-        item.name: {seed: learning_curve(run, targets) for seed, run in item.runs.items()} for item in comparisons
+        item.name: {seed: learning_curve(run, reference) for seed, run in item.runs.items()} for item in comparisons
     }
     evidence = {
         item.name: _evidence(experiment, item, losses[item.name], run_curves[item.name]) for item in comparisons
@@ -62,6 +61,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     search = finished.search(experiment.directory.weights)
     last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
     flops = search_flops(experiment, search)
+    targets = Targets(reference, sets=held_out.sets)
     compared = _comparisons(evidence, targets, flops_of_search=math.fsum(flops.values()))
     main = next(found for found in compared if (found["tuned"], found["baseline"]) == (MAIN, BASELINE))
     described = {item.name: _describe(experiment, item, nats[item.name], reference) for item in comparisons}
