@@ -11,6 +11,7 @@ from scipy import stats
 
 from doremi.evidence.comparing import Evidence, SummaryCurve, compare, explained, mean_over_seeds
 from doremi.evidence.paired_documents import DocumentLosses
+from doremi.evidence.targets import Targets
 
 REFERENCE = {"a": 0.75, "b": 0.25}
 SEEDS = (0, 1, 2)
@@ -49,7 +50,7 @@ def test_nats_are_those_of_all_tokens():
 
 
 def test_differences_over_seeds_are_the_paired_t_test_of_scipy():
-    found = compare(RUNS, tuned="main", baseline="baseline", reference_weights=REFERENCE)
+    found = compare(RUNS, tuned="main", baseline="baseline", targets=Targets(REFERENCE))
     after = [0.75 * 2.9 + 0.25 * 1.9, 0.75 * 2.95 + 0.25 * 2.0, 0.75 * 3.1 + 0.25 * 2.02]
     before = [0.75 * 3.0 + 0.25 * 2.0, 0.75 * 3.1 + 0.25 * 2.1, 0.75 * 3.2 + 0.25 * 2.1]
     expected = stats.ttest_rel(after, before)
@@ -62,13 +63,13 @@ def test_differences_over_seeds_are_the_paired_t_test_of_scipy():
 
 
 def test_documents_are_compared_in_their_mean_over_seeds():
-    found = compare(RUNS, tuned="main", baseline="baseline", reference_weights=REFERENCE)["documents"]
+    found = compare(RUNS, tuned="main", baseline="baseline", targets=Targets(REFERENCE))["documents"]
     assert found["domains"]["a"]["value"] == pytest.approx(np.mean([-0.1, -0.15, -0.1]))
     assert found["domains"]["a"]["method"].startswith("jackknife t over documents (n=40")
 
 
 def test_each_seed_races_against_its_own_baseline():
-    found = compare(RUNS, tuned="main", baseline="baseline", reference_weights=REFERENCE, search_flops=1000.0)
+    found = compare(RUNS, tuned="main", baseline="baseline", targets=Targets(REFERENCE), search_flops=1000.0)
     saved = found["speed_up"]
     assert saved["steps_to_match"]["value"] == pytest.approx(200.0)  # 2.0 is reached at the second of three points
     assert saved["factor"]["value"] == pytest.approx(1.5)
@@ -79,13 +80,13 @@ def test_each_seed_races_against_its_own_baseline():
 def test_the_target_is_the_end_of_the_baseline_of_the_same_seed():
     curves = {seed: SummaryCurve((100, 200, 300), (4.0, 1.0, end)) for seed, end in ((0, 2.0), (1, 2.5), (2, 3.0))}
     before = replace(BASELINE, curves=curves, steps=600)  # its best loss is not its last
-    found = compare(RUNS | {"baseline": before}, tuned="main", baseline="baseline", reference_weights=REFERENCE)
+    found = compare(RUNS | {"baseline": before}, tuned="main", baseline="baseline", targets=Targets(REFERENCE))
     factors = [600 / 200, 600 / 150, 600 / 100]  # main is at 3.0, 2.0, 1.5
     assert found["speed_up"]["factor"]["value"] == pytest.approx(stats.gmean(factors))
 
 
 def test_the_control_explains_its_share_of_the_gain():
-    found = explained(RUNS, baseline="baseline", control="control", tuned="main", reference_weights=REFERENCE)
+    found = explained(RUNS, baseline="baseline", control="control", tuned="main", targets=Targets(REFERENCE))
     gains = np.mean([0.1, 0.125, 0.09])  # uniform mean, baseline minus main
     control = np.mean([0.05, 0.07, 0.05])
     assert found["uniform_mean"]["share"]["value"] == pytest.approx(control / gains)
@@ -97,7 +98,7 @@ def test_a_single_seed_has_no_interval_and_claims_nothing():
         name: evidence({0: tuple(run.nats[0].values())}, noise_seed=index)
         for index, (name, run) in enumerate(RUNS.items())
     }
-    found = compare(alone, tuned="main", baseline="baseline", reference_weights=REFERENCE)
+    found = compare(alone, tuned="main", baseline="baseline", targets=Targets(REFERENCE))
     assert found["verdict"]["outcome"] == "not measured"
     assert found["verdict"]["sentence"].startswith("Seed noise not measured")
     assert found["summaries"]["uniform_mean"]["low"] is None
@@ -105,5 +106,5 @@ def test_a_single_seed_has_no_interval_and_claims_nothing():
 
 
 def test_it_is_json():
-    found = compare(RUNS, tuned="main", baseline="baseline", reference_weights=REFERENCE)
+    found = compare(RUNS, tuned="main", baseline="baseline", targets=Targets(REFERENCE))
     assert json.loads(json.dumps(found, allow_nan=False))["verdict"]["outcome"] == str(found["verdict"]["outcome"])

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from doremi.experiment.planned_runs import pairs
 
 from doremi.evaluation.task_results import TaskResult
 from doremi.evidence.comparing import Evidence, SummaryCurve, compare, explained, mean_over_seeds
 from doremi.evidence.comparison import summarise
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.speed_up import cost
+from doremi.evidence.targets import Targets
 from doremi.experiment import few_shot_runs
-from doremi.experiment.planned_runs import pairs
 
 WORDS = (
     "stdlib", "ml-libraries", "cpp-headers", "generated-headers", "docstrings", "unit-tests", "type-stubs",
@@ -95,7 +96,7 @@ def make_results(
         "verdict": headline["verdict"]["sentence"],
         "comparisons": compared,
         "control": explained(
-            evidence, baseline="baseline", control=CONTROL, tuned="main", reference_weights=reference
+            evidence, baseline="baseline", control=CONTROL, tuned="main", targets=Targets(reference)
         )
         if CONTROL in runs
         else None,
@@ -285,7 +286,7 @@ def _comparisons(
             evidence,
             tuned=tuned,
             baseline=baseline,
-            reference_weights=reference,
+            targets=Targets(reference),
             search_flops=search_flops if tuned == "main" else 0.0,
         )
         for tuned, baseline in pairs(evidence)

@@ -11,7 +11,8 @@ import numpy as np
 from doremi.evidence.comparison import steps_to_match
 from doremi.evidence.paired_documents import DocumentLosses, compare_documents
 from doremi.evidence.speed_up import explained_gain, speed_up
-from doremi.evidence.verdict import SUMMARIES, Nats, compare_seeds, summaries_by_seed
+from doremi.evidence.targets import Targets
+from doremi.evidence.verdict import Nats, compare_seeds, summaries_by_seed
 
 SPEED_UP_SUMMARY = "reference_mean"  # what the baseline itself was trained for
 
@@ -35,17 +36,17 @@ class Evidence:
 
     @property
     def nats(self) -> dict[int, Nats]:
-        """Nats per token by seed and domain."""
+        """Nats per token by seed, and by domain and set."""
         return {seed: nats_per_token(by_domain) for seed, by_domain in self.losses.items()}
 
 
 def nats_per_token(losses: Mapping[str, DocumentLosses]) -> dict[str, float]:
-    """Held-out loss by domain; every domain has a token."""
+    """Loss by domain and set, each of which has a token."""
     return {name: float(found.nats.sum() / found.num_tokens.sum()) for name, found in losses.items()}
 
 
 def mean_over_seeds(by_seed: Mapping[int, Nats]) -> dict[str, float]:
-    """The mean loss of each domain."""
+    """The mean loss of each domain and set."""
     first, *_ = by_seed.values()
     return {name: float(np.mean([nats[name] for nats in by_seed.values()])) for name in first}
 
@@ -55,7 +56,7 @@ def compare(
     *,
     tuned: str,
     baseline: str,
-    reference_weights: Mapping[str, float],
+    targets: Targets,
     search_flops: float = 0.0,
 ) -> dict[str, Any]:
     """Everything about one pair of weight vectors: over seeds, over documents, and the steps that are saved.
@@ -64,7 +65,7 @@ def compare(
         runs: by name; all scored on the same documents.
         tuned: one of them. Differences are tuned minus baseline; negative is better.
         baseline: another.
-        reference_weights: of every domain.
+        targets: what they are compared in; the verdict rests on the chosen one.
         search_flops: what finding the tuned weights cost. NaN: not known.
 
     Raises:
@@ -72,12 +73,12 @@ def compare(
     """
     after, before = runs[tuned], runs[baseline]
     over_seeds = compare_seeds(
-        {tuned: after.nats, baseline: before.nats}, tuned=tuned, baseline=baseline, reference_weights=reference_weights
+        {tuned: after.nats, baseline: before.nats}, tuned=tuned, baseline=baseline, targets=targets
     )
     over_documents = compare_documents(
         _mean_losses(after, over_seeds.seeds),
         baseline=_mean_losses(before, over_seeds.seeds),
-        reference_weights=reference_weights,
+        targets=targets,
     )
     saved = speed_up(
         {seed: _steps_to_match(after.curves[seed], before.curves[seed]) for seed in over_seeds.seeds},
@@ -94,17 +95,17 @@ def explained(
     baseline: str,
     control: str,
     tuned: str,
-    reference_weights: Mapping[str, float],
+    targets: Targets,
 ) -> dict[str, Any]:
-    """How much of the gain of ``tuned`` the control has as well, in each of the three summaries."""
-    found = {name: summaries_by_seed(runs[name].nats, reference_weights) for name in (baseline, control, tuned)}
+    """How much of the gain of ``tuned`` the control has as well, in each target."""
+    found = {name: summaries_by_seed(runs[name].nats, targets) for name in (baseline, control, tuned)}
     return {
         summary: asdict(
             explained_gain(
                 baseline=found[baseline][summary], control=found[control][summary], tuned=found[tuned][summary]
             )
         )
-        for summary in SUMMARIES
+        for summary in found[tuned]
     }
 
 

@@ -9,43 +9,46 @@ from dataclasses import dataclass
 import numpy as np
 
 from doremi.errors import InputError
-from doremi.evidence.comparison import summarise
 from doremi.evidence.outcomes import Judged, Outcome, Tally, judge, judge_together, tally
 from doremi.evidence.statistics import minimal_detectable_effect, over_seeds
+from doremi.evidence.targets import LABELS, Targets
 
-SUMMARIES = {"uniform_mean": "uniform mean", "reference_mean": "reference-weighted mean", "worst": "worst domain"}
-PRIMARY = "uniform_mean"  # chosen beforehand, for every experiment: the paper's. The verdict rests on it alone
+SUMMARIES = LABELS  # those that every comparison has
+PRIMARY = "uniform_mean"  # the paper's, where a recipe chooses no other beforehand. The verdict rests on it alone
 
-Nats = Mapping[str, float]  # held-out nats per token by domain
+Nats = Mapping[str, float]  # nats per token by domain and set
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What may be said of tuned against baseline."""
 
-    outcome: Outcome  # of the primary summary
-    primary: str
-    minimal_detectable_effect: float | None  # nats per token, in the primary summary
+    outcome: Outcome  # of the chosen target
+    primary: str  # its key
+    minimal_detectable_effect: float | None  # in its unit
     summaries_agree: bool
     sentence: str
 
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Tuned minus baseline over seeds, nats per token: by domain, Holm-corrected, and in the three summaries."""
+    """Tuned minus baseline over seeds: in every target, and in nats per token by domain and by set, each of these two
+    groups Holm-corrected.
+    """
 
     tuned: str
     baseline: str
     seeds: list[int]
     unpaired_seeds: list[int]  # that only one of the two runs has; not used
-    summaries: dict[str, Judged]
+    summaries: dict[str, Judged]  # by key of the target, in its unit
     domains: dict[str, Judged]
-    tally: Tally
+    sets: dict[str, Judged]  # text that belongs to no domain
+    tally: Tally  # of the domains
     verdict: Verdict
 
 
 def compare_seeds(
-    values: Mapping[str, Mapping[int, Nats]], *, tuned: str, baseline: str, reference_weights: Mapping[str, float]
+    values: Mapping[str, Mapping[int, Nats]], *, tuned: str, baseline: str, targets: Targets
 ) -> SeedComparison:
     """Compare two weight vectors, each trained with several seeds.
 
@@ -53,10 +56,10 @@ def compare_seeds(
     of the one chosen beforehand (DoReMi's against the reference weights) needs no correction for the others.
 
     Args:
-        values: ``values[run][seed][domain]``, held-out nats per token.
+        values: ``values[run][seed][domain or set]``, nats per token.
         tuned: a run in ``values``.
         baseline: the run that it is compared with.
-        reference_weights: of every domain; renormalised.
+        targets: what they are compared in; the verdict rests on the chosen one.
 
     Raises:
         InputError: the runs share no seed, have other domains, or a loss is not finite.
@@ -64,12 +67,11 @@ def compare_seeds(
     seeds = _paired_seeds(values, tuned, baseline)
     before, after = ({seed: values[run][seed] for seed in seeds} for run in (baseline, tuned))
     names = list(before[seeds[0]])
-    _check_nats({baseline: before, tuned: after}, names, reference_weights)
-    domains = judge_together(
-        {name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds]) for name in names}
-    )
-    counts = tally(domains)
-    differences = _summary_differences(after, before, reference_weights)
+    _check_nats({baseline: before, tuned: after}, names, targets)
+    by_name = {name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds]) for name in names}
+    domains = judge_together({name: found for name, found in by_name.items() if name not in targets.sets})
+    targets, counts = targets.over(domains), tally(domains)
+    differences = _summary_differences(after, before, targets)
     summaries = {summary: judge(over_seeds(by_seed)) for summary, by_seed in differences.items()}
     return SeedComparison(
         tuned=tuned,
@@ -78,51 +80,65 @@ def compare_seeds(
         unpaired_seeds=sorted(values[tuned].keys() ^ values[baseline].keys()),
         summaries=summaries,
         domains=domains,
+        sets=judge_together({name: found for name, found in by_name.items() if name in targets.sets}),
         tally=counts,
-        verdict=_verdict((tuned, baseline), summaries, counts, differences[PRIMARY]),
+        verdict=_verdict((tuned, baseline), summaries, counts, differences[targets.primary], targets),
     )
 
 
-def summaries_by_seed(run: Mapping[int, Nats], reference_weights: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """``result[summary][seed]`` in nats per token, for one run's ``run[seed][domain]``."""
-    found = {seed: summarise(nats, reference_weights) for seed, nats in run.items()}
-    return {summary: {seed: getattr(values, summary) for seed, values in found.items()} for summary in SUMMARIES}
+def summaries_by_seed(run: Mapping[int, Nats], targets: Targets) -> dict[str, dict[int, float]]:
+    """``result[target][seed]`` in the target's unit, for one run's ``run[seed][domain or set]``, nats per token."""
+    return {key: {seed: target.value(nats) for seed, nats in run.items()} for key, target in targets.by_key().items()}
 
 
 def _summary_differences(
-    after: Mapping[int, Nats], before: Mapping[int, Nats], reference_weights: Mapping[str, float]
+    after: Mapping[int, Nats], before: Mapping[int, Nats], targets: Targets
 ) -> dict[str, list[float]]:
-    tuned, baseline = summaries_by_seed(after, reference_weights), summaries_by_seed(before, reference_weights)
-    return {summary: [tuned[summary][seed] - baseline[summary][seed] for seed in after] for summary in SUMMARIES}
+    tuned, baseline = summaries_by_seed(after, targets), summaries_by_seed(before, targets)
+    return {key: [tuned[key][seed] - baseline[key][seed] for seed in after] for key in tuned}
 
 
 def _verdict(
-    runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, differences: Sequence[float]
+    runs: tuple[str, str],
+    summaries: Mapping[str, Judged],
+    counts: Tally,
+    differences: Sequence[float],
+    targets: Targets,
 ) -> Verdict:
-    primary = summaries[PRIMARY]
+    primary = summaries[targets.primary]
     measured = primary.outcome is not Outcome.NOT_MEASURED
     detectable = (
         minimal_detectable_effect(float(np.std(differences, ddof=1)), num_seeds=len(differences)) if measured else None
     )
+    sizes = _sizes(summaries, targets)
     return Verdict(
         outcome=primary.outcome,
-        primary=PRIMARY,
+        primary=targets.primary,
         minimal_detectable_effect=detectable,
         summaries_agree=_agree(summaries),
-        sentence=_sentence(runs, summaries, counts, detectable) + _disagreement(summaries),
+        sentence=_sentence(runs, primary, counts, detectable, sizes) + _disagreement(summaries, targets),
     )
 
 
-def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, detectable: float | None) -> str:
-    (tuned, baseline), primary = runs, summaries[PRIMARY]
-    size = f"{tuned} minus {baseline} is {primary.value:+.3g} nats per token in the {SUMMARIES[PRIMARY]}"
+def _sizes(summaries: Mapping[str, Judged], targets: Targets) -> list[str]:
+    """Each difference in words, the chosen target first; a unit stands where it is another one."""
+    found = targets.by_key()
+    first = found.pop(targets.primary)
+    others = [
+        f"{summaries[key].value:+.3g}{'' if target.unit == first.unit else f' {target.unit}'} in the {target.label}"
+        for key, target in found.items()
+    ]
+    return [f"{summaries[first.key].value:+.3g} {first.unit} in the {first.label}", *others]
+
+
+def _sentence(
+    runs: tuple[str, str], primary: Judged, counts: Tally, detectable: float | None, sizes: Sequence[str]
+) -> str:
+    size = f"{runs[0]} minus {runs[1]} is {sizes[0]}"
     if detectable is None:
-        others = ", ".join(
-            f"{summaries[name].value:+.3g} in the {SUMMARIES[name]}" for name in SUMMARIES if name != PRIMARY
-        )
         return (
-            f"Seed noise not measured ({primary.method.removeprefix('none: ')}): {size}, {others}; whether that is "
-            "more than chance, this experiment cannot say."
+            f"Seed noise not measured ({primary.method.removeprefix('none: ')}): {size}, {', '.join(sizes[1:])}; "
+            "whether that is more than chance, this experiment cannot say."
         )
     size += f" (95 % interval {primary.low:+.3g} to {primary.high:+.3g}, {primary.method})"
     if primary.outcome is Outcome.NO_DIFFERENCE:
@@ -133,11 +149,15 @@ def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Ta
     return f"{primary.outcome.capitalize()}: {size}; {counts}."
 
 
-def _disagreement(summaries: Mapping[str, Judged]) -> str:
+def _disagreement(summaries: Mapping[str, Judged], targets: Targets) -> str:
     """The summaries can point in opposite directions (gains weighted by the reference, losses on rare domains)."""
-    if _agree(summaries) or summaries[PRIMARY].outcome is Outcome.NOT_MEASURED:
+    if _agree(summaries) or summaries[targets.primary].outcome is Outcome.NOT_MEASURED:
         return ""
-    others = (f"{label}: {summaries[name].outcome}" for name, label in SUMMARIES.items() if name != PRIMARY)
+    others = [
+        f"{target.label}: {summaries[key].outcome}"
+        for key, target in targets.by_key().items()
+        if key != targets.primary
+    ]
     return f" The summaries disagree ({', '.join(others)})."
 
 
@@ -155,10 +175,8 @@ def _paired_seeds(values: Mapping[str, Mapping[int, Nats]], tuned: str, baseline
     return shared
 
 
-def _check_nats(
-    runs: Mapping[str, Mapping[int, Nats]], names: Sequence[str], reference_weights: Mapping[str, float]
-) -> None:
-    if unweighted := [name for name in names if name not in reference_weights]:
+def _check_nats(runs: Mapping[str, Mapping[int, Nats]], names: Sequence[str], targets: Targets) -> None:
+    if unweighted := [name for name in names if name not in targets.prior and name not in targets.sets]:
         raise InputError(f"no reference weight for {', '.join(map(repr, unweighted))}; give one for each domain")
     for run, by_seed in runs.items():
         for seed, nats in by_seed.items():

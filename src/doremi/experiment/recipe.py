@@ -29,7 +29,7 @@ from doremi.config import (
     Section,
     WholeNumber,
 )
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, check_sets
 from doremi.errors import InputError, MissingFileError, shorten, shown
 from doremi.evaluation.config import EvaluationConfig
 from doremi.files import yaml_files
@@ -142,6 +142,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        check_sets(self.corpus, self.evaluation.sets)
         if not self.methods:
             raise ValueError("methods: name at least one, such as natural")
         labels = [item.label for item in self.named_methods]

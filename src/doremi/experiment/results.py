@@ -19,6 +19,7 @@ from doremi.evidence import comparison
 from doremi.evidence.comparing import SPEED_UP_SUMMARY, Evidence, SummaryCurve, compare, explained, mean_over_seeds
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.speed_up import cost
+from doremi.evidence.targets import Targets
 from doremi.evidence.verdict import Nats
 from doremi.experiment import few_shot_runs, finished, planned_runs, scoring
 from doremi.experiment.costs import search_costs, search_flops, training_flops
@@ -60,12 +61,14 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
     search = finished.search(experiment.directory.weights)
     last_proxy = planned_runs.proxy_folders(experiment, len(search["rounds"]["weights"]))[experiment.recipe.seed]
     flops = search_flops(experiment, search)
-    compared = _comparisons(evidence, reference, flops_of_search=math.fsum(flops.values()))
+    targets = Targets(reference, sets=held_out.sets)
+    compared = _comparisons(evidence, targets, flops_of_search=math.fsum(flops.values()))
     main = next(found for found in compared if (found["tuned"], found["baseline"]) == (MAIN, BASELINE))
     described = {item.name: _describe(experiment, item, nats[item.name], reference) for item in comparisons}
     return {
         "format": FORMAT,
         "domains": _domains(experiment, held_out, nats, doremi_weights),
+        "sets": {name: asdict(found) for name, found in perplexity.describe(held_out).items()},
         "runs": described,
         **_summaries(nats, reference, names),
         "without_floor": _without(floor, nats, reference, names),
@@ -75,7 +78,7 @@ def collect_results(experiment: Experiment, comparisons: Sequence[Comparison]) -
         "num_domains": len(names),
         "verdict": main["verdict"]["sentence"],
         "comparisons": compared,
-        "control": _control(evidence, reference),
+        "control": _control(evidence, targets),
         "curves": {run: mean_curve(by_seed) for run, by_seed in run_curves.items()},
         "trajectory": trajectory(finished.load_history(last_proxy, names), names),
         "convergence": _convergence(search, doremi_weights, reference),
@@ -107,27 +110,25 @@ def _evidence(
     )
 
 
-def _comparisons(
-    evidence: Mapping[str, Evidence], reference: Mapping[str, float], *, flops_of_search: float
-) -> list[dict[str, Any]]:
+def _comparisons(evidence: Mapping[str, Evidence], targets: Targets, *, flops_of_search: float) -> list[dict[str, Any]]:
     """The pairs of runs; only DoReMi's weights cost a search."""
     return [
         compare(
             evidence,
             tuned=tuned,
             baseline=baseline,
-            reference_weights=reference,
+            targets=targets,
             search_flops=flops_of_search if tuned == MAIN else 0.0,
         )
         for tuned, baseline in planned_runs.pairs(evidence)
     ]
 
 
-def _control(evidence: Mapping[str, Evidence], reference: Mapping[str, float]) -> dict[str, Any] | None:
+def _control(evidence: Mapping[str, Evidence], targets: Targets) -> dict[str, Any] | None:
     """How much of DoReMi's gain leaving out the domains at the floor explains, where that was trained."""
     if CONTROL not in evidence:
         return None
-    return explained(evidence, baseline=BASELINE, control=CONTROL, tuned=MAIN, reference_weights=reference)
+    return explained(evidence, baseline=BASELINE, control=CONTROL, tuned=MAIN, targets=targets)
 
 
 def _domains(
@@ -240,7 +241,7 @@ def _describe(
 def _describe_seed(
     experiment: Experiment, run: TrainingRun, nats: Nats, reference: Mapping[str, float]
 ) -> dict[str, Any]:
-    summary = comparison.summarise(nats, reference)
+    summary = _summarise(nats, reference, experiment.names)
     return {
         "folder": str(run.folder.relative_to(experiment.directory.root)),
         "train_seconds": finished.facts(run.folder)["train_seconds"],
