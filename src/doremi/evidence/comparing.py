@@ -1,24 +1,27 @@
-"""What trained models say about their weights: the comparisons of an experiment, from losses and curves to JSON."""
+"""What trained models say about their weights: comparisons of arms, from losses and curves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from doremi.evidence.comparison import steps_to_match
-from doremi.evidence.paired_documents import DocumentLosses, compare_documents
-from doremi.evidence.speed_up import explained_gain, speed_up
-from doremi.evidence.verdict import SUMMARIES, Nats, compare_seeds, summaries_by_seed
+from doremi.evidence.outcomes import Judged, judge_together
+from doremi.evidence.paired_documents import DocumentComparison, DocumentLosses, compare_documents
+from doremi.evidence.speed_up import ExplainedGain, SpeedUp, explained_gain, speed_up
+from doremi.evidence.statistics import Estimate, over_seeds
+from doremi.evidence.summaries import Target, set_weights
+from doremi.evidence.verdict import Nats, SeedComparison, compare_seeds, summaries_by_seed
 
-SPEED_UP_SUMMARY = "reference_mean"  # what the baseline itself was trained for
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class SummaryCurve:
-    """`SPEED_UP_SUMMARY` of the held-out losses of one model while it trained, nats per token."""
+    """The target's value in the held-out losses of one model while it trained, nats per token."""
 
     steps: Sequence[int]
     values: Sequence[float]
@@ -35,57 +38,88 @@ class Evidence:
 
     @property
     def nats(self) -> dict[int, Nats]:
-        """Nats per token by seed and domain."""
-        return {seed: nats_per_token(by_domain) for seed, by_domain in self.losses.items()}
+        """Nats per token by seed and evaluation set."""
+        return {seed: nats_per_token(by_set) for seed, by_set in self.losses.items()}
+
+
+@dataclass(frozen=True)
+class Comparison(SeedComparison):
+    """Two arms, tuned minus baseline: over seeds, over the documents of the same models, and the steps that are saved.
+
+    ``sets`` are the evaluation sets that are no domains, over seeds, Holm-corrected among themselves. ``among_arms`` is
+    the difference in the target, Holm-corrected over all arms that are compared with the control; None where the
+    baseline is another arm.
+    """
+
+    sets: dict[str, Judged]
+    documents: DocumentComparison
+    speed_up: SpeedUp
+    among_arms: Judged | None = None
 
 
 def nats_per_token(losses: Mapping[str, DocumentLosses]) -> dict[str, float]:
-    """Held-out loss by domain; every domain has a token."""
+    """Held-out loss by evaluation set; every set has a token."""
     return {name: float(found.nats.sum() / found.num_tokens.sum()) for name, found in losses.items()}
 
 
 def mean_over_seeds(by_seed: Mapping[int, Nats]) -> dict[str, float]:
-    """The mean loss of each domain."""
+    """The mean loss of each evaluation set."""
     first, *_ = by_seed.values()
     return {name: float(np.mean([nats[name] for nats in by_seed.values()])) for name in first}
 
 
+def pairs(arms: Iterable[str], *, control: str, searched: Iterable[str]) -> list[tuple[str, str]]:
+    """(tuned, baseline) of every comparison: each arm with the control, and each arm of a search with every rule.
+
+    Arms of a search come first, so that the first pair is what the experiment is for.
+    """
+    names, found = list(arms), set(searched)
+    methods = [name for name in names if name in found and name != control]
+    rules = [name for name in names if name not in found and name != control]
+    with_control = [(name, control) for name in (*methods, *rules)]
+    return [*with_control, *((name, rule) for name in methods for rule in rules)]
+
+
 def compare(
     runs: Mapping[str, Evidence],
+    pair: tuple[str, str],
     *,
-    tuned: str,
-    baseline: str,
     reference_weights: Mapping[str, float],
+    target: Target = "uniform",
     search_flops: float = 0.0,
-) -> dict[str, Any]:
-    """Everything about one pair of weight vectors: over seeds, over documents, and the steps that are saved.
+) -> Comparison:
+    """Everything about one pair of weight vectors.
 
     Args:
-        runs: by name; all scored on the same documents.
-        tuned: one of them. Differences are tuned minus baseline; negative is better.
-        baseline: another.
-        reference_weights: of every domain.
+        runs: by arm; all scored on the same documents.
+        pair: (tuned, baseline). Differences are tuned minus baseline; negative is better.
+        reference_weights: of every domain. Sets that are not among them are judged apart.
+        target: what verdict and speed-up are about.
         search_flops: what finding the tuned weights cost. NaN: not known.
 
     Raises:
         InputError: the two share no seed, or did not score the same documents.
     """
-    after, before = runs[tuned], runs[baseline]
-    over_seeds = compare_seeds(
-        {tuned: after.nats, baseline: before.nats}, tuned=tuned, baseline=baseline, reference_weights=reference_weights
-    )
-    over_documents = compare_documents(
-        _mean_losses(after, over_seeds.seeds),
-        baseline=_mean_losses(before, over_seeds.seeds),
+    tuned, baseline = pair
+    counted = {**set_weights(target), **reference_weights}
+    nats = {arm: {seed: _only(counted, found) for seed, found in runs[arm].nats.items()} for arm in pair}
+    over = compare_seeds(nats, tuned=tuned, baseline=baseline, reference_weights=reference_weights, target=target)
+    documents = compare_documents(
+        _only(counted, _mean_losses(runs[tuned], over.seeds)),
+        baseline=_only(counted, _mean_losses(runs[baseline], over.seeds)),
         reference_weights=reference_weights,
+        target=target,
     )
-    saved = speed_up(
-        {seed: _steps_to_match(after.curves[seed], before.curves[seed]) for seed in over_seeds.seeds},
-        baseline_steps=before.steps,
-        flops_per_step=before.flops_per_step,
-        search_flops=search_flops,
-    )
-    return asdict(over_seeds) | {"documents": asdict(over_documents), "speed_up": asdict(saved)}
+    sets = judge_together(_differences_of_sets(runs[tuned], runs[baseline], over.seeds, reference_weights))
+    saved = _saved(runs[tuned], runs[baseline], over.seeds, search_flops)
+    return Comparison(**vars(over), sets=sets, documents=documents, speed_up=saved)
+
+
+def with_family(comparisons: Sequence[Comparison], *, control: str) -> list[Comparison]:
+    """The comparisons, those with the control Holm-corrected over one another in the target."""
+    family = {one.tuned: one.summaries[one.verdict.primary] for one in comparisons if one.baseline == control}
+    judged = judge_together(family)
+    return [replace(one, among_arms=judged[one.tuned]) if one.baseline == control else one for one in comparisons]
 
 
 def explained(
@@ -95,17 +129,37 @@ def explained(
     control: str,
     tuned: str,
     reference_weights: Mapping[str, float],
-) -> dict[str, Any]:
-    """How much of the gain of ``tuned`` the control has as well, in each of the three summaries."""
-    found = {name: summaries_by_seed(runs[name].nats, reference_weights) for name in (baseline, control, tuned)}
+    target: Target = "uniform",
+) -> dict[str, ExplainedGain]:
+    """How much of the gain of ``tuned`` the control has as well, in each summary."""
+    found = {name: summaries_by_seed(runs[name].nats, reference_weights, target) for name in (baseline, control, tuned)}
     return {
-        summary: asdict(
-            explained_gain(
-                baseline=found[baseline][summary], control=found[control][summary], tuned=found[tuned][summary]
-            )
+        summary: explained_gain(
+            baseline=found[baseline][summary], control=found[control][summary], tuned=found[tuned][summary]
         )
-        for summary in SUMMARIES
+        for summary in found[tuned]
     }
+
+
+def _only(names: Container[str], by_set: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in by_set.items() if name in names}
+
+
+def _differences_of_sets(
+    after: Evidence, before: Evidence, seeds: Sequence[int], domains: Container[str]
+) -> dict[str, Estimate]:
+    tuned, baseline = after.nats, before.nats
+    names = [name for name in tuned[seeds[0]] if name not in domains]
+    return {name: over_seeds([tuned[seed][name] - baseline[seed][name] for seed in seeds]) for name in names}
+
+
+def _saved(after: Evidence, before: Evidence, seeds: Sequence[int], search_flops: float) -> SpeedUp:
+    return speed_up(
+        {seed: _steps_to_match(after.curves[seed], before.curves[seed]) for seed in seeds},
+        baseline_steps=before.steps,
+        flops_per_step=before.flops_per_step,
+        search_flops=search_flops,
+    )
 
 
 def _mean_losses(run: Evidence, seeds: Sequence[int]) -> dict[str, DocumentLosses]:

@@ -18,6 +18,7 @@ import numpy as np
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged, Tally, judge, judge_together, tally
 from doremi.evidence.statistics import ROUNDING, Estimate, student, without_interval
+from doremi.evidence.summaries import WEIGHTED, Target, labels, set_weights
 
 MIN_DOCUMENTS = 30
 MIN_EFFECTIVE_DOCUMENTS = 10
@@ -32,7 +33,7 @@ class DocumentLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class DocumentComparison:
-    """Tuned minus baseline over documents, nats per token: by domain, Holm-corrected, and in the three summaries."""
+    """Tuned minus baseline over documents, nats per token: by domain, Holm-corrected, and in every summary."""
 
     summaries: dict[str, Judged]
     domains: dict[str, Judged]
@@ -53,8 +54,9 @@ def compare_documents(
     *,
     baseline: Mapping[str, DocumentLosses],
     reference_weights: Mapping[str, float],
+    target: Target = "uniform",
 ) -> DocumentComparison:
-    """Compare two models domain by domain and in the uniform mean, the reference-weighted mean and the worst domain.
+    """Compare two models domain by domain, in the target, and in the uniform and reference-weighted mean and the worst.
 
     Raises:
         InputError: a domain has no token or a loss that is not finite, or the two models did not score the same
@@ -65,14 +67,18 @@ def compare_documents(
             f"{', '.join(map(repr, other))}: scored for one of the two models only; evaluate both on the same corpus"
         )
     ratios = {name: _jackknife(name, losses, baseline[name]) for name, losses in tuned.items()}
-    differences = {name: _estimate(ratio) for name, ratio in ratios.items()}
+    of_domains = {name: ratio for name, ratio in ratios.items() if name in reference_weights}
+    differences = {name: _estimate(ratio) for name, ratio in of_domains.items()}
     domains = judge_together(differences)
     summaries = {
-        "uniform_mean": _weighted_mean(ratios, dict.fromkeys(ratios, 1.0)),
-        "reference_mean": _weighted_mean(ratios, reference_weights),
+        "uniform_mean": _weighted_mean(of_domains, dict.fromkeys(of_domains, 1.0)),
+        "reference_mean": _weighted_mean(of_domains, reference_weights),
         "worst": _worst(differences, _nats_per_token(tuned), _nats_per_token(baseline)),
     }
-    return DocumentComparison({name: judge(found) for name, found in summaries.items()}, domains, tally(domains))
+    if weights := set_weights(target):
+        summaries[WEIGHTED] = _weighted_mean({name: ratios[name] for name in weights}, weights)
+    judged = {key: judge(summaries[key]) for key in labels(target)}
+    return DocumentComparison(judged, domains, tally(domains))
 
 
 def over_documents(tuned: DocumentLosses, *, baseline: DocumentLosses, domain: str = "the domain") -> Estimate:
@@ -152,7 +158,7 @@ def _weighted_mean(ratios: Mapping[str, _Ratio], weights: Mapping[str, float]) -
 
 def _worst(differences: Mapping[str, Estimate], tuned: Mapping[str, float], baseline: Mapping[str, float]) -> Estimate:
     """The interval of the worst domain where it is the same for both models; else the difference is not paired."""
-    worst, before = max(tuned, key=lambda name: tuned[name]), max(baseline, key=lambda name: baseline[name])
+    worst, before = (max(differences, key=nats.__getitem__) for nats in (tuned, baseline))
     if worst == before:
         return differences[worst]
     return without_interval(tuned[worst] - baseline[before], f"the worst domain was {before!r} and is now {worst!r}")

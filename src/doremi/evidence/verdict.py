@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from doremi.errors import InputError
-from doremi.evidence.comparison import summarise
 from doremi.evidence.outcomes import Judged, Outcome, Tally, judge, judge_together, tally
+from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import minimal_detectable_effect, over_seeds
-
-SUMMARIES = {"uniform_mean": "uniform mean", "reference_mean": "reference-weighted mean", "worst": "worst domain"}
-PRIMARY = "uniform_mean"  # chosen beforehand, for every experiment: the paper's. The verdict rests on it alone
+from doremi.evidence.summaries import SUMMARIES, Target, key_of, labels, set_weights
+from doremi.evidence.summaries import values as summary_values
 
 Nats = Mapping[str, float]  # held-out nats per token by domain
 
@@ -24,20 +23,20 @@ class Verdict:
     """What may be said of tuned against baseline."""
 
     outcome: Outcome  # of the primary summary
-    primary: str
-    minimal_detectable_effect: float | None  # nats per token, in the primary summary
+    primary: str  # the target's summary: chosen beforehand, and the verdict rests on it alone
+    minimal_detectable_effect: Measured  # nats per token, in the primary summary
     summaries_agree: bool
     sentence: str
 
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Tuned minus baseline over seeds, nats per token: by domain, Holm-corrected, and in the three summaries."""
+    """Tuned minus baseline over seeds, nats per token: by domain, Holm-corrected, and in every summary."""
 
     tuned: str
     baseline: str
-    seeds: list[int]
-    unpaired_seeds: list[int]  # that only one of the two runs has; not used
+    seeds: list[Count]
+    unpaired_seeds: list[Count]  # that only one of the two runs has; not used
     summaries: dict[str, Judged]
     domains: dict[str, Judged]
     tally: Tally
@@ -45,18 +44,24 @@ class SeedComparison:
 
 
 def compare_seeds(
-    values: Mapping[str, Mapping[int, Nats]], *, tuned: str, baseline: str, reference_weights: Mapping[str, float]
+    values: Mapping[str, Mapping[int, Nats]],
+    *,
+    tuned: str,
+    baseline: str,
+    reference_weights: Mapping[str, float],
+    target: Target = "uniform",
 ) -> SeedComparison:
     """Compare two weight vectors, each trained with several seeds.
 
     Each comparison errs 5 % of the time by itself. Several of them in one experiment are several questions: the verdict
-    of the one chosen beforehand (DoReMi's against the reference weights) needs no correction for the others.
+    of one chosen beforehand needs no correction for the others (see `comparing.among_arms` for several arms).
 
     Args:
         values: ``values[run][seed][domain]``, held-out nats per token.
         tuned: a run in ``values``.
         baseline: the run that it is compared with.
         reference_weights: of every domain; renormalised.
+        target: what the verdict is about. The sets that it weighs may be more than the domains.
 
     Raises:
         InputError: the runs share no seed, have other domains, or a loss is not finite.
@@ -64,12 +69,16 @@ def compare_seeds(
     seeds = _paired_seeds(values, tuned, baseline)
     before, after = ({seed: values[run][seed] for seed in seeds} for run in (baseline, tuned))
     names = list(before[seeds[0]])
-    _check_nats({baseline: before, tuned: after}, names, reference_weights)
+    _check_nats({baseline: before, tuned: after}, names, {**set_weights(target), **reference_weights})
     domains = judge_together(
-        {name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds]) for name in names}
+        {
+            name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds])
+            for name in names
+            if name in reference_weights
+        }
     )
     counts = tally(domains)
-    differences = _summary_differences(after, before, reference_weights)
+    differences = _summary_differences(after, before, reference_weights, target)
     summaries = {summary: judge(over_seeds(by_seed)) for summary, by_seed in differences.items()}
     return SeedComparison(
         tuned=tuned,
@@ -79,34 +88,37 @@ def compare_seeds(
         summaries=summaries,
         domains=domains,
         tally=counts,
-        verdict=_verdict((tuned, baseline), summaries, counts, differences[PRIMARY]),
+        verdict=_verdict((tuned, baseline), summaries, counts, differences[key_of(target)]),
     )
 
 
-def summaries_by_seed(run: Mapping[int, Nats], reference_weights: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """``result[summary][seed]`` in nats per token, for one run's ``run[seed][domain]``."""
-    found = {seed: summarise(nats, reference_weights) for seed, nats in run.items()}
-    return {summary: {seed: getattr(values, summary) for seed, values in found.items()} for summary in SUMMARIES}
+def summaries_by_seed(
+    run: Mapping[int, Nats], reference_weights: Mapping[str, float], target: Target = "uniform"
+) -> dict[str, dict[int, float]]:
+    """``result[summary][seed]`` in nats per token, for one run's ``run[seed][domain]``; the target first."""
+    found = {seed: summary_values(nats, reference_weights, target) for seed, nats in run.items()}
+    return {summary: {seed: values[summary] for seed, values in found.items()} for summary in labels(target)}
 
 
 def _summary_differences(
-    after: Mapping[int, Nats], before: Mapping[int, Nats], reference_weights: Mapping[str, float]
+    after: Mapping[int, Nats], before: Mapping[int, Nats], reference_weights: Mapping[str, float], target: Target
 ) -> dict[str, list[float]]:
-    tuned, baseline = summaries_by_seed(after, reference_weights), summaries_by_seed(before, reference_weights)
-    return {summary: [tuned[summary][seed] - baseline[summary][seed] for seed in after] for summary in SUMMARIES}
+    tuned, baseline = (summaries_by_seed(run, reference_weights, target) for run in (after, before))
+    return {summary: [tuned[summary][seed] - baseline[summary][seed] for seed in after] for summary in tuned}
 
 
 def _verdict(
     runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, differences: Sequence[float]
 ) -> Verdict:
-    primary = summaries[PRIMARY]
-    measured = primary.outcome is not Outcome.NOT_MEASURED
+    """The verdict on the first of ``summaries``, the target."""
+    primary, found = next(iter(summaries.items()))
+    measured = found.outcome is not Outcome.NOT_MEASURED
     detectable = (
         minimal_detectable_effect(float(np.std(differences, ddof=1)), num_seeds=len(differences)) if measured else None
     )
     return Verdict(
-        outcome=primary.outcome,
-        primary=PRIMARY,
+        outcome=found.outcome,
+        primary=primary,
         minimal_detectable_effect=detectable,
         summaries_agree=_agree(summaries),
         sentence=_sentence(runs, summaries, counts, detectable) + _disagreement(summaries),
@@ -114,14 +126,12 @@ def _verdict(
 
 
 def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, detectable: float | None) -> str:
-    (tuned, baseline), primary = runs, summaries[PRIMARY]
-    size = f"{tuned} minus {baseline} is {primary.value:+.3g} nats per token in the {SUMMARIES[PRIMARY]}"
+    (tuned, baseline), ((key, primary), *others) = runs, summaries.items()
+    size = f"{tuned} minus {baseline} is {primary.value:+.3g} nats per token in the {_label(key)}"
     if detectable is None:
-        others = ", ".join(
-            f"{summaries[name].value:+.3g} in the {SUMMARIES[name]}" for name in SUMMARIES if name != PRIMARY
-        )
+        beside = ", ".join(f"{judged.value:+.3g} in the {_label(name)}" for name, judged in others)
         return (
-            f"Seed noise not measured ({primary.method.removeprefix('none: ')}): {size}, {others}; whether that is "
+            f"Seed noise not measured ({primary.reason}): {size}, {beside}; whether that is "
             "more than chance, this experiment cannot say."
         )
     size += f" (95 % interval {primary.low:+.3g} to {primary.high:+.3g}, {primary.method})"
@@ -133,12 +143,17 @@ def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Ta
     return f"{primary.outcome.capitalize()}: {size}; {counts}."
 
 
+def _label(key: str) -> str:
+    return SUMMARIES.get(key, key)
+
+
 def _disagreement(summaries: Mapping[str, Judged]) -> str:
     """The summaries can point in opposite directions (gains weighted by the reference, losses on rare domains)."""
-    if _agree(summaries) or summaries[PRIMARY].outcome is Outcome.NOT_MEASURED:
+    (_, primary), *others = summaries.items()
+    if _agree(summaries) or primary.outcome is Outcome.NOT_MEASURED:
         return ""
-    others = (f"{label}: {summaries[name].outcome}" for name, label in SUMMARIES.items() if name != PRIMARY)
-    return f" The summaries disagree ({', '.join(others)})."
+    beside = (f"{_label(name)}: {judged.outcome}" for name, judged in others)
+    return f" The summaries disagree ({', '.join(beside)})."
 
 
 def _agree(summaries: Mapping[str, Judged]) -> bool:

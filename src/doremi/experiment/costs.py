@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from doremi import files
 from doremi.config import RunName
 from doremi.evaluation.perplexity import finite
+from doremi.evidence.searches import StageCost
 from doremi.experiment import finished, planned_runs
 from doremi.models import size as model_size
 from doremi.models.size import ModelSize
@@ -23,7 +24,7 @@ def training_flops(experiment: Experiment, model: RunName, *, num_tokens: int) -
     return size.training_flops(length) * num_tokens / length
 
 
-def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, Any]:
+def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, StageCost]:
     """What finding the weights took, beside the runs that are compared: without a reference that is the baseline's run.
 
     Args:
@@ -31,12 +32,11 @@ def search_costs(experiment: Experiment, search: Mapping[str, Any]) -> dict[str,
         search: ``provenance`` of ``weights.json``.
 
     Returns:
-        By stage (``reference``, ``proxy``): ``train_seconds``, ``num_tokens`` and ``flops`` of all its runs, and
-        ``num_parameters`` of one.
+        By stage (``reference``, ``proxy``).
     """
     shared = planned_runs.trains_alike(experiment.recipe, "reference", "main")
     costs = _costs(experiment, _references(experiment, search)[1 if shared else 0 :], search)
-    return {stage: cost | {"flops": finite(cost["flops"])} for stage, cost in costs.items()}
+    return {stage: StageCost(**cost | {"flops": finite(cost["flops"])}) for stage, cost in costs.items()}
 
 
 def search_flops(experiment: Experiment, search: Mapping[str, Any]) -> dict[str, float]:

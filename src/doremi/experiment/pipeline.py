@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from doremi import files, launch
+from doremi import launch
 from doremi.experiment import planned_runs, preflight, runs, search
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
 from doremi.mixture.inspect import MixtureForecast, forecast
+
+if TYPE_CHECKING:
+    from doremi.evidence.schema import Results
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ def check_devices(recipe: Recipe, out: Path) -> None:
     preflight.check_machine(recipe, out)
 
 
-def run_all(experiment: Experiment) -> dict[str, Any] | None:
+def run_all(experiment: Experiment) -> Results | None:
     """Every stage, from the reference to ``report.html``.
 
     Returns:
@@ -102,10 +105,12 @@ def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = N
     return forecast(schedule, num_steps=run.training.steps if num_steps is None else num_steps)
 
 
-def evaluate(experiment: Experiment) -> dict[str, Any]:
+def evaluate(experiment: Experiment) -> Results:
     """Score the final models on held-out text and write ``results.json``."""
-    from doremi.experiment.results import collect_results
+    from doremi.evidence import results_file
+    from doremi.experiment.results import collect_results, planned_arms
 
-    results = collect_results(experiment, planned_runs.comparisons(experiment))
-    files.write_json(experiment.directory.results, results)
+    arms = planned_arms(experiment, planned_runs.comparisons(experiment))
+    results = collect_results(experiment, arms, control=next(iter(arms)), target="uniform")
+    results_file.write(experiment.directory.results, results)
     return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,7 +137,7 @@ def _provenance(
         },
         "by_seed": _plain(last.by_seed),
         "spread": spread(last.by_seed),
-        "alarms": [alarm._asdict() for alarm in alarms],
+        "alarms": [asdict(alarm) for alarm in alarms],
     }
 
 
