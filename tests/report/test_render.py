@@ -3,9 +3,9 @@ import subprocess
 import sys
 
 import pytest
+from doremi.evidence.recorded_results import parse
 
 from doremi.errors import InputError, MissingFileError
-from doremi.evidence.recorded_results import parse
 from doremi.report import comparisons, numbers, views
 from doremi.report.axes import LinearAxis
 from doremi.report.render import write_report

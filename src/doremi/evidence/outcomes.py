@@ -73,7 +73,15 @@ def tally(domains: Mapping[str, Judged]) -> Tally:
 
 
 def _judge(difference: Estimate, deciding_p_value: float | None, *, holm_p_value: float | None) -> Judged:
-    return Judged(**vars(difference), holm_p_value=holm_p_value, outcome=_outcome(difference, deciding_p_value))
+    return Judged(
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        p_value=difference.p_value,
+        method=difference.method,
+        holm_p_value=holm_p_value,
+        outcome=_outcome(difference, deciding_p_value),
+    )
 
 
 def _outcome(difference: Estimate, p_value: float | None) -> Outcome:

@@ -19,7 +19,7 @@ REMEDY = "run `doremi evaluate RECIPE` to write it anew"
 
 def write(path: Path, results: Results) -> None:
     """Write the file, whole or not at all."""
-    files.write_json(path, results.model_dump(mode="json"))
+    files.write_json(path, results.model_dump())
 
 
 def load(run_dir: Path) -> Results:
@@ -64,9 +64,7 @@ def parse(content: Mapping[str, Any], *, source: str = "results") -> Results:
         InputError: it is of an older format, or does not follow the schema; the message lists the first few problems.
     """
     if isinstance(content, Mapping) and content.get("format") == 1:
-        raise InputError(
-            f"{source}: of format 1, from an older version; this one reads format {FORMAT}. Please {REMEDY}"
-        )
+        raise InputError(f"{source}: of format 1, from an older version; this one reads format {FORMAT}; {REMEDY}")
     try:
         return Results.model_validate(content)
     except ValidationError as error:

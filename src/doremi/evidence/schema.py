@@ -110,14 +110,13 @@ class Results(Part):
 
     @model_validator(mode="after")
     def _refers_to_its_own_arms(self) -> Results:
-        named = {"control": self.control} | {f"same_as of {a!a}": arm.same_as for a, arm in self.arms.items()}
-        named |= {f"search {label!a}": label for label in self.searches}
-        if self.recommendation:
-            named["recommendation"] = self.recommendation.arm
-        for found in self.comparisons:
-            named |= {"comparison": found.tuned} if found.tuned not in self.arms else {"comparison": found.baseline}
-        for place, arm in named.items():
-            if arm is not None and arm not in self.arms:
+        named = [("control", self.control)]
+        named += [(f"same_as of {label!a}", arm.same_as) for label, arm in self.arms.items() if arm.same_as is not None]
+        named += [("searches", label) for label in self.searches]
+        named += [("comparisons", arm) for found in self.comparisons for arm in (found.tuned, found.baseline)]
+        named += [("recommendation", self.recommendation.arm)] if self.recommendation else []
+        for place, arm in named:
+            if arm not in self.arms:
                 raise ValueError(f"{place}: {arm!a} is no arm; there are {list(self.arms)}")
         return self
 

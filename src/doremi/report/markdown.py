@@ -109,7 +109,7 @@ def _outcome(judged: Judged) -> str:
 def _compared(results: Results) -> Iterator[str]:
     pairs = comparisons.pair_rows(results)
     if pairs:
-        yield "## All weights compared"
+        yield "## All arms compared"
         yield table(
             ["comparison", "verdict", "intervals over", *results.summary_labels.values(),
              "better / alike / worse", "could have seen", "speed-up"],
