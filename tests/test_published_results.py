@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from doremi.evidence.recorded_results import load
+
 from doremi.experiment import recipe
 from tests.processes import ROOT
 
