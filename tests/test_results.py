@@ -13,6 +13,7 @@ from doremi.evidence.alarm import Alarm
 from doremi.evidence.curves import mean_curve, summarised
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.results_file import parse
+from doremi.evidence.targets import Targets
 from doremi.experiment import costs, planned_runs, results, scoring
 from doremi.experiment.learning_curves import learning_curve, trajectory
 from doremi.models import size as model_size
@@ -352,13 +353,13 @@ def test_a_learning_curve_has_the_summaries_of_each_point(tmp_path):
     log = [{"step": 5, "held_out_nats/a": 1.0, "held_out_nats/b": 2.0, "held_out_nats/c": 6.0},
            {"step": 9, "held_out_nats/a": 4.0, "held_out_nats/b": 2.0, "held_out_nats/c": 3.0}]  # fmt: skip
     made_up.finish(run.folder, history=log)
-    curve, prior = learning_curve(run), dict(experiment.reference_weights)
+    curve, targets = learning_curve(run), Targets(experiment.reference_weights)
     assert curve.steps == [5, 9]
-    found = summarised(curve, prior, "uniform")
+    found = summarised(curve, targets)
     assert found["uniform_mean"] == [3.0, 3.0]
     assert found["reference_mean"] == pytest.approx([1.8, 3.3])
     assert found["worst"] == [6.0, 4.0]
-    alone = mean_curve({7: curve}, prior, "uniform")
+    alone = mean_curve({7: curve}, targets)
     assert (alone.steps, alone.nats, alone.summaries, alone.by_seed) == (curve.steps, curve.nats, found, {})
 
 

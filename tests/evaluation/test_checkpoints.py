@@ -122,7 +122,7 @@ def test_under_a_cap_bits_per_byte_are_those_of_the_scored_text(store, same_toke
         num_bytes = sum(len(tokenizer.decode(document).encode()) for document in documents)
         nats = found.documents[name].nats.sum()
         assert found.bits_per_byte[name] == pytest.approx(nats / math.log(2) / num_bytes)
-        whole = store.num_bytes(name, split="held_out") / checkpoints._num_scored(store, name)
+        whole = store.num_bytes(name, split="held_out") / perplexity.num_tokens_to_score(store, name)
         assert num_bytes / 9 != pytest.approx(whole, rel=1e-3)  # what it would be without
 
 

@@ -274,6 +274,8 @@ def test_answers_do_not_depend_on_the_batch(tmp_path, batch_size):
 class TextStore:
     """Texts as held-out documents of one domain."""
 
+    sets = ()
+
     def __init__(self, tokenizer, texts):
         self.eos_token_id = tokenizer.eos_token_id
         self._documents = [np.array(tokenizer.encode(text)) for text in texts]

@@ -12,6 +12,7 @@ from scipy import stats
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Outcome
 from doremi.evidence.paired_documents import DocumentLosses, compare_documents, over_documents
+from doremi.evidence.targets import Targets
 
 NUM_DRAWS = 2_000
 MEAN_DIFFERENCE, MEDIAN_TOKENS = -0.02, 400
@@ -140,7 +141,7 @@ def test_coverage_of_the_weighted_mean_of_domains():
     shown = []
     for _ in range(NUM_DRAWS):
         tuned, baseline = domains(rng, {"a": 30, "b": 60, "c": 35}, [0.1, 0.0, -0.2])
-        found = compare_documents(tuned, baseline=baseline, reference_weights=weights).summaries["reference_mean"]
+        found = compare_documents(tuned, baseline=baseline, targets=Targets(weights)).summaries["reference_mean"]
         shown.append(found.low <= truth <= found.high)
     assert 0.92 <= np.mean(shown) <= 0.98
 
@@ -152,7 +153,7 @@ def test_two_domains_are_welchs_test():
     tuned, baseline = {}, {}
     tuned["x"], baseline["x"] = pair(x, np.full(40, tokens))
     tuned["y"], baseline["y"] = pair(-y, np.full(31, tokens))
-    found = compare_documents(tuned, baseline=baseline, reference_weights={"x": 1, "y": 0}).summaries
+    found = compare_documents(tuned, baseline=baseline, targets=Targets({"x": 1, "y": 0})).summaries
     welch = stats.ttest_ind(x / tokens / 2, y / tokens / 2, equal_var=False)
     low, high = welch.confidence_interval(0.95)
     assert found["uniform_mean"].p_value == pytest.approx(welch.pvalue, rel=1e-9)
@@ -165,7 +166,7 @@ def test_comparison_by_domain_and_worst_domain():
     rng = np.random.default_rng(5)
     tuned, baseline = domains(rng, {"gain": 200, "loss": 200, "few": 9}, [-0.2, 0.35, 0.0])
     weights = {"gain": 0.6, "loss": 0.4, "few": 0.0}
-    found = compare_documents(tuned, baseline=baseline, reference_weights=weights)
+    found = compare_documents(tuned, baseline=baseline, targets=Targets(weights))
     assert [judged.outcome for judged in found.domains.values()] == ["better", "worse", "not measured"]
     assert str(found.tally) == "better on 1, no difference on 0, worse on 1 of 3 domains (not measured on 1)"
     assert found.summaries["uniform_mean"].method == "none: 1 of 3 domains have no interval"
@@ -179,7 +180,7 @@ def test_the_worst_domain_is_paired_where_it_is_the_same_for_both_models():
     tuned, baseline = domains(np.random.default_rng(5), {"gain": 100, "loss": 100}, [-0.2, 0.35])
     for losses in (tuned, baseline):
         losses["gain"] = DocumentLosses(losses["gain"].nats + losses["gain"].num_tokens, losses["gain"].num_tokens)
-    found = compare_documents(tuned, baseline=baseline, reference_weights={"gain": 0.5, "loss": 0.5})
+    found = compare_documents(tuned, baseline=baseline, targets=Targets({"gain": 0.5, "loss": 0.5}))
     assert found.summaries["worst"].value == found.domains["gain"].value
     assert found.summaries["worst"].outcome is Outcome.BETTER
 
@@ -187,7 +188,7 @@ def test_the_worst_domain_is_paired_where_it_is_the_same_for_both_models():
 def test_other_documents_are_refused():
     few, many = (DocumentLosses(np.ones(n), np.full(n, 10)) for n in (3, 4))
     with pytest.raises(InputError, match=r"Wiki: the two models did not score the same documents \(3 with 30 tokens"):
-        compare_documents({"Wiki": few}, baseline={"Wiki": many}, reference_weights={"Wiki": 1.0})
+        compare_documents({"Wiki": few}, baseline={"Wiki": many}, targets=Targets({"Wiki": 1.0}))
     none = DocumentLosses(np.zeros(0), np.zeros(0, int))
     with pytest.raises(InputError, match="the domain: no held-out token was scored"):
         over_documents(none, baseline=none)
@@ -195,4 +196,4 @@ def test_other_documents_are_refused():
     with pytest.raises(InputError, match=r"document 1 has a loss of 1\.0 and, in the baseline, inf"):
         over_documents(few, baseline=infinite)
     with pytest.raises(InputError, match="'Books', 'Wiki': scored for one of the two models only"):
-        compare_documents({"Wiki": few}, baseline={"Books": few}, reference_weights={"Wiki": 1.0})
+        compare_documents({"Wiki": few}, baseline={"Books": few}, targets=Targets({"Wiki": 1.0}))

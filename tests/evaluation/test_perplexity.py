@@ -19,6 +19,7 @@ class HeldOutStore:
     """Documents by domain; ``num_tokens`` counts the EOS that ends each, as the token store does."""
 
     eos_token_id = 0
+    sets = ()
 
     def __init__(self, documents, num_bytes=None):
         self._documents = documents

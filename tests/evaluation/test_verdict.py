@@ -11,6 +11,7 @@ import pytest
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Outcome
 from doremi.evidence.statistics import over_seeds
+from doremi.evidence.targets import Targets
 from doremi.evidence.verdict import compare_seeds, summaries_by_seed
 
 WEIGHTS = {"web": 0.8, "code": 0.1, "maths": 0.1}
@@ -25,7 +26,7 @@ def compare(differences, *, noise=NOISE):
         for seed, extra in enumerate(noise)
     }
     values = {"baseline": dict.fromkeys(tuned, BASELINE), "main": tuned}
-    return compare_seeds(values, tuned="main", baseline="baseline", reference_weights=WEIGHTS)
+    return compare_seeds(values, tuned="main", baseline="baseline", targets=Targets(WEIGHTS))
 
 
 def test_better():
@@ -86,7 +87,7 @@ def test_noise_that_cancels_in_the_primary_summary_leaves_it_unmeasured():
     """Two domains trade the same amount in each seed: the other summaries do not stand in for the chosen one."""
     tuned = {seed: BASELINE | {"web": 2.0 + extra, "code": 2.0 - extra} for seed, extra in enumerate(NOISE)}
     values = {"baseline": dict.fromkeys(tuned, BASELINE), "main": tuned}
-    found = compare_seeds(values, tuned="main", baseline="baseline", reference_weights=WEIGHTS)
+    found = compare_seeds(values, tuned="main", baseline="baseline", targets=Targets(WEIGHTS))
     assert found.summaries["reference_mean"].outcome is Outcome.BETTER
     assert found.verdict.outcome is Outcome.NOT_MEASURED
     assert not found.verdict.summaries_agree
@@ -113,7 +114,7 @@ def test_is_paired_by_seed_and_names_seeds_without_a_partner():
             seed: {"a": 3.1 + seed + extra} for seed, extra in zip((4, 2, 1, 0), (9, 0.01, 0, -0.01), strict=True)
         },
     }
-    found = compare_seeds(values, tuned="main", baseline="baseline", reference_weights={"a": 1.0})
+    found = compare_seeds(values, tuned="main", baseline="baseline", targets=Targets({"a": 1.0}))
     assert (found.seeds, found.unpaired_seeds) == ([0, 1, 2], [3, 4])
     expected = over_seeds([0.09, 0.1, 0.11])
     assert (found.domains["a"].value, found.domains["a"].low) == pytest.approx((expected.value, expected.low))
@@ -125,8 +126,8 @@ def test_swapping_the_runs_mirrors_the_result():
         run: {seed: {name: level + rng.normal(0, 0.05) for name, level in BASELINE.items()} for seed in range(4)}
         for run in ("x", "y")
     }
-    there = compare_seeds(values, tuned="x", baseline="y", reference_weights=WEIGHTS)
-    back = compare_seeds(values, tuned="y", baseline="x", reference_weights=WEIGHTS)
+    there = compare_seeds(values, tuned="x", baseline="y", targets=Targets(WEIGHTS))
+    back = compare_seeds(values, tuned="y", baseline="x", targets=Targets(WEIGHTS))
     for one, other in zip(there.domains.values(), back.domains.values(), strict=True):
         assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
         assert one.p_value == pytest.approx(other.p_value)
@@ -134,7 +135,7 @@ def test_swapping_the_runs_mirrors_the_result():
 
 
 def test_summaries_by_seed():
-    found = summaries_by_seed({7: BASELINE}, WEIGHTS)
+    found = summaries_by_seed({7: BASELINE}, Targets(WEIGHTS))
     assert found == {"uniform_mean": {7: 3.0}, "reference_mean": {7: pytest.approx(3.0)}, "worst": {7: 4.0}}
 
 
@@ -168,7 +169,7 @@ def test_the_same_weights_with_other_seeds_differ_at_the_nominal_rate(num_seeds)
     for draw in draws:
         runs = [{seed: dict(zip(names, row, strict=True)) for seed, row in enumerate(run)} for run in draw.tolist()]
         values = dict(zip(("baseline", "again"), runs, strict=True))
-        found = compare_seeds(values, tuned="again", baseline="baseline", reference_weights=weights)
+        found = compare_seeds(values, tuned="again", baseline="baseline", targets=Targets(weights))
         num_verdicts += found.verdict.outcome is not Outcome.NO_DIFFERENCE
         num_with_a_domain += found.tally.num_no_difference < num_domains
     assert 0.035 <= num_verdicts / num_draws <= 0.065
@@ -186,4 +187,4 @@ def test_the_same_weights_with_other_seeds_differ_at_the_nominal_rate(num_seeds)
 )
 def test_what_cannot_be_compared_is_refused(values, message):
     with pytest.raises(InputError, match=message):
-        compare_seeds(values, tuned="main", baseline="baseline", reference_weights={"a": 0.5, "b": 0.5})
+        compare_seeds(values, tuned="main", baseline="baseline", targets=Targets({"a": 0.5, "b": 0.5}))

@@ -96,15 +96,29 @@ def test_plans_of_all_types(model_type, tmp_path):
         pytest.skip(f"refused: {error}")
 
 
-def test_scoring_held_out_text_is_unknown_with_any_of_the_models():
-    class Store:
-        def num_tokens(self, name, split):
-            return 100
+class Store:
+    """A hundred tokens of everything."""
 
+    sets: tuple[str, ...] = ()
+
+    def num_tokens(self, name, split):
+        return 100
+
+
+def test_scoring_held_out_text_is_unknown_with_any_of_the_models():
     stages = list(planned(make(), sizes=SIZES | {"main": unknown(1)}).values())
     found = held_out.scoring(make(), stages, Store(), ["a"])
     assert found.num_tokens > 0
     assert math.isnan(found.flops)
+
+
+def test_sets_are_scored_as_often_as_domains():
+    with_sets = Store()
+    with_sets.sets = ("client", "bench")
+    stages = list(planned(make()).values())
+    one, three = (held_out.scoring(make(), stages, store, ["a"]) for store in (Store(), with_sets))
+    assert three.num_tokens == 3 * one.num_tokens
+    assert three.flops == pytest.approx(3 * one.flops)
 
 
 def test_measured_steps_need_no_flops():

@@ -507,4 +507,4 @@ def test_the_report_needs_no_torch_and_nothing_of_the_training_side():
     modules = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets"} & set(modules)
     ours = {name.split(".")[1] for name in modules if name.startswith("doremi.")}
-    assert ours <= {"errors", "evidence", "files", "redaction", "report", "text"}
+    assert ours <= {"errors", "evidence", "files", "redaction", "report", "text", "weights"}

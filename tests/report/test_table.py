@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from doremi.evidence.results_file import parse
-from doremi.evidence.summaries import SUMMARIES
+from doremi.evidence.targets import LABELS
 from doremi.report import views
 from doremi.report.table import SummaryTable
 
@@ -76,7 +76,7 @@ def test_intervals_of_the_summaries_and_of_every_other_pair(results):
     lines = printed(results)
     cut = lines[lines.index("doremi - natural:") :]
     first, *others = results["comparisons"]
-    expected = {f"  {label}": first["summaries"][key] for key, label in SUMMARIES.items()}
+    expected = {f"  {label}": first["summaries"][key] for key, label in LABELS.items()}
     expected |= {f"  {pair['tuned']} - {pair['baseline']}": pair["summaries"]["uniform_mean"] for pair in others}
     for label, judged in expected.items():
         assert " ".join(row(cut, label)) == (

@@ -91,10 +91,10 @@ def _reference_weights(spec: str, store: TokenStore) -> DomainWeights:
 
 def _print(found: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    table.add_column("domain", overflow="fold")
+    table.add_column("domain or set" if found["sets"] else "domain", overflow="fold")
     for head in ("tokens", "documents", "nats/token", "bits/byte", "perplexity"):
         table.add_column(head, justify="right")
-    for name, domain in found["domains"].items():
+    for name, domain in (found["domains"] | found["sets"]).items():
         table.add_row(
             Text(visible(name)),
             numbers.whole(domain["num_tokens"]),

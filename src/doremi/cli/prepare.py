@@ -95,7 +95,13 @@ def prepare_in_tasks(recipe: Recipe, out: Path, options: argparse.Namespace) -> 
 
     engine = _engine(options)
     directory.claim(recipe)
-    prepare(recipe.corpus, directory.corpus, encode_all=engine, check_domains=partial(named_domains.check, recipe))
+    prepare(
+        recipe.corpus,
+        directory.corpus,
+        sets=recipe.evaluation.sets,
+        encode_all=engine,
+        check_domains=partial(named_domains.check, recipe),
+    )
     return True
 
 
@@ -127,7 +133,11 @@ def _submit(recipe: Recipe, directory: RunDirectory, options: SlurmOptions) -> b
 
     directory.claim(recipe)
     submitted = slurm.submit(
-        recipe.corpus, directory.corpus, options, check_domains=partial(named_domains.check, recipe)
+        recipe.corpus,
+        directory.corpus,
+        options,
+        sets=recipe.evaluation.sets,
+        check_domains=partial(named_domains.check, recipe),
     )
     if submitted is None:
         return True

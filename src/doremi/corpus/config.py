@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from doremi import files
 from doremi.config import (
     MAX_PROCESSES,
     Count,
     Number,
     Section,
 )
+from doremi.errors import InputError
 
-Split = Literal["train", "held_out"]
-SPLITS: tuple[Split, ...] = ("train", "held_out")
+Split = Literal["train", "held_out", "set"]  # the last: of an evaluation set, which belongs to no domain
+SPLITS: tuple[Split, ...] = ("train", "held_out")  # of a domain
 
 
 class HubDatasetConfig(Section):
@@ -31,8 +34,8 @@ def _dataset_shorthand(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-class InputConfig(Section):
-    """One source of documents: ``path``, ``dataset`` or ``reader``, with a fixed ``domain`` or a ``domain_field``."""
+class SourceConfig(Section):
+    """Where documents come from: ``path``, ``dataset`` or ``reader``, and which fields hold them."""
 
     path: str | None = Field(
         None,
@@ -49,10 +52,6 @@ class InputConfig(Section):
         description="package.module:function that yields (domain, text) or (domain, token ids); Python code of yours "
         "that runs with your rights",
     )
-    domain: str | None = Field(None, description="name of the one domain that every document of this input belongs to")
-    domain_field: str | None = Field(
-        None, description="where a record names its domain; dotted path such as meta.pile_set_name"
-    )
     text_field: str = Field("text", description="where a record holds its text; dotted path")
     ids_field: str = Field("input_ids", description="column of token ids in an already tokenised dataset")
     ids_rows: Literal["chunks", "documents"] = Field(
@@ -67,9 +66,22 @@ class InputConfig(Section):
         return self.path or (self.dataset.name if self.dataset else self.reader) or ""
 
     @model_validator(mode="after")
-    def _one_source(self) -> InputConfig:
+    def _one_source(self) -> SourceConfig:
         if [self.path, self.dataset, self.reader].count(None) != 2:
             raise ValueError("give exactly one of `path`, `dataset` and `reader`")
+        return self
+
+
+class InputConfig(SourceConfig):
+    """One source of documents, with a fixed ``domain`` or a ``domain_field``."""
+
+    domain: str | None = Field(None, description="name of the one domain that every document of this input belongs to")
+    domain_field: str | None = Field(
+        None, description="where a record names its domain; dotted path such as meta.pile_set_name"
+    )
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> InputConfig:
         if self.domain is not None and self.domain_field is not None:
             raise ValueError("give `domain` or `domain_field`, not both")
         if self.reader is not None and (self.domain is not None or self.domain_field is not None):
@@ -77,6 +89,23 @@ class InputConfig(Section):
         if self.dataset is not None and self.domain is None and self.domain_field is None:
             raise ValueError("a `dataset` needs `domain` (one name) or `domain_field` (the column that names it)")
         return self
+
+
+class SetConfig(SourceConfig):
+    """Text to evaluate on that is never trained on. Entries of one name are one set, as inputs of one domain are."""
+
+    name: str = Field(description="how results and targets call the set; no domain may have this name")
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        files.encode_name(name)
+        return name
+
+    def as_input(self) -> InputConfig:
+        """The same source as an input whose one domain is the set; a reader's own names are passed over."""
+        content = self.model_dump(exclude={"name"})
+        return InputConfig.model_validate(content | ({} if self.reader is not None else {"domain": self.name}))
 
 
 class TokenizerConfig(Section):
@@ -147,3 +176,17 @@ class CorpusConfig(Section):
         if not self.held_out_inputs and self.held_out_fraction == 0:
             raise ValueError("nothing is held out: set held_out_fraction above 0 or give held_out_inputs")
         return self
+
+
+def check_sets(config: CorpusConfig, sets: Sequence[SetConfig]) -> None:
+    """Refuse sets of a recipe's own beside a store that is read in place: what that holds is given.
+
+    Raises:
+        InputError: there are some.
+    """
+    if sets and config.store is not None:
+        raise InputError(
+            f"evaluation.sets: {sets[0].name!r} cannot go with corpus.store: nothing can be left out of a store that "
+            "is read in place, so a document of the set might be trained on. Give corpus.inputs, or a store that was "
+            "prepared with these sets, which are then evaluated wherever the store is used"
+        )

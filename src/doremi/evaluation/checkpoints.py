@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from doremi.corpus.tokenizing import tokenizers
 from doremi.errors import InputError
 from doremi.evaluation import perplexity
-from doremi.evaluation.perplexity import HeldOutSet
+from doremi.evaluation.perplexity import HeldOutSet, num_tokens_to_score
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.comparison import summarise
 from doremi.evidence.paired_documents import DocumentLosses
@@ -29,7 +29,9 @@ DEFAULT_LENGTH = 1024  # tokens, upstream's and the paper's
 
 @dataclass(frozen=True)
 class CheckpointLosses:
-    """One model on held-out text; losses are per token of its own tokenizer, bits per byte compare across them."""
+    """One model on the held-out text and the sets of a corpus; losses are per token of its own tokenizer, bits per
+    byte compare across them.
+    """
 
     model: str
     own_tokenizer: bool  # whether it is another one than the corpus'
@@ -38,9 +40,10 @@ class CheckpointLosses:
     nats: dict[str, float]
     bits_per_byte: dict[str, float | None]  # None: the bytes are not known
     documents: dict[str, DocumentLosses]
+    sets: tuple[str, ...] = ()  # the names that are no domains'
 
     def to_dict(self, reference_weights: Mapping[str, float]) -> dict[str, Any]:
-        """As JSON: every domain, and the three summaries of nats per token.
+        """As JSON: every domain and set, and the three summaries of nats per token over the domains.
 
         Args:
             reference_weights: a domain without one counts as 0.
@@ -48,29 +51,31 @@ class CheckpointLosses:
         Raises:
             InputError: no domain that was scored has a weight above 0.
         """
-        weights = {name: reference_weights.get(name, 0.0) for name in self.nats}
+        domains = {name: nats for name, nats in self.nats.items() if name not in self.sets}
+        weights = {name: reference_weights.get(name, 0.0) for name in domains}
         if not any(weights.values()):
-            scored = ", ".join(map(repr, list(self.nats)[:5]))
+            scored = ", ".join(map(repr, list(domains)[:5]))
             raise InputError(f"no domain with held-out text has a reference weight; give weights of {scored}")
-        summary = summarise(self.nats, weights)
+        summary = summarise(domains, weights)
         return {
             "model": self.model,
             "own_tokenizer": self.own_tokenizer,
             "sequence_length": self.sequence_length,
-            "domains": {
-                name: {
-                    "num_tokens": self.num_tokens[name],
-                    "num_documents": len(self.documents[name].nats),
-                    "nats": nats,
-                    "bits_per_byte": self.bits_per_byte[name],
-                    "perplexity": math.exp(nats),
-                }
-                for name, nats in self.nats.items()
-            },
+            "domains": {name: self._part(name) for name in domains},
+            "sets": {name: self._part(name) for name in self.sets},
             "uniform_mean_nats": summary.uniform_mean,
             "reference_mean_nats": summary.reference_mean,
             "worst_nats": summary.worst,
             "worst_domain": summary.worst_domain,
+        }
+
+    def _part(self, name: str) -> dict[str, Any]:
+        return {
+            "num_tokens": self.num_tokens[name],
+            "num_documents": len(self.documents[name].nats),
+            "nats": self.nats[name],
+            "bits_per_byte": self.bits_per_byte[name],
+            "perplexity": math.exp(self.nats[name]),
         }
 
 
@@ -83,7 +88,7 @@ def evaluate(
     max_tokens_per_domain: int | None = None,
     batch_size: int = 64,
 ) -> CheckpointLosses:
-    """The losses of a model on a corpus' held-out documents, in float32; shows its progress.
+    """The losses of a model on a corpus' held-out documents and evaluation sets, in float32; shows its progress.
 
     A model with another tokenizer than the corpus' gets the same text, decoded and tokenised anew.
 
@@ -101,13 +106,15 @@ def evaluate(
     """
     loaded = load_model(model)
     length = _length(loaded, model, sequence_length, default=default_length)
-    names = [name for name in store.names if _num_scored(store, name) > 0]
+    names = [name for name in store.names if num_tokens_to_score(store, name) > 0]
     if not names:
         raise InputError(f"{store.path}: no held-out text; prepare the corpus with corpus.held_out_fraction above 0")
     tokenizer = tokenizers.load(model)
     other = tokenizer.entry.digest != store.tokenizer_digest
     if other:
-        held_out = _tokenised_anew(store, names, model, tokenizer, length=length, cap=max_tokens_per_domain)
+        held_out = _tokenised_anew(
+            store, [*names, *store.sets], model, tokenizer, length=length, cap=max_tokens_per_domain
+        )
     else:
         held_out = perplexity.collect(store, names, sequence_length=length, max_tokens_per_domain=max_tokens_per_domain)
         held_out = with_bytes_of_scored_text(held_out, store)
@@ -118,10 +125,11 @@ def evaluate(
         model=model,
         own_tokenizer=other,
         sequence_length=length,
-        num_tokens=dict(zip(names, held_out.num_tokens.tolist(), strict=True)),
+        num_tokens=dict(zip(held_out.names, held_out.num_tokens.tolist(), strict=True)),
         nats=nats,
-        bits_per_byte={name: perplexity.finite(value) for name, value in zip(names, bits.tolist(), strict=True)},
+        bits_per_byte={name: perplexity.finite(value) for name, value in zip(nats, bits.tolist(), strict=True)},
         documents=losses,
+        sets=held_out.sets,
     )
 
 
@@ -133,7 +141,7 @@ def with_bytes_of_scored_text(held_out: HeldOutSet, store: TokenStore) -> HeldOu
     tokenizer = tokenizers.load(str(store.tokenizer_path))
     bytes_per_token = held_out.bytes_per_token.copy()
     for index, (name, num_tokens) in enumerate(zip(held_out.names, held_out.num_tokens.tolist(), strict=True)):
-        if 0 < num_tokens < _num_scored(store, name) and np.isfinite(bytes_per_token[index]):
+        if 0 < num_tokens < num_tokens_to_score(store, name) and np.isfinite(bytes_per_token[index]):
             documents = perplexity.scored_documents(held_out.windows[index])
             bytes_per_token[index] = sum(map(tokenizer.count_bytes, documents)) / num_tokens
     return replace(held_out, bytes_per_token=bytes_per_token)
@@ -190,10 +198,6 @@ def _length(loaded: PreTrainedModel, model: str, asked: int | None, *, default: 
     return asked or min(longest or default, default)
 
 
-def _num_scored(store: TokenStore, name: str) -> int:
-    return store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
-
-
 def _tokenised_anew(
     store: TokenStore,
     names: list[str],
@@ -211,12 +215,13 @@ def _tokenised_anew(
         ids = tokenizer.encode(texts)
         documents[name] = dict(zip(tokens, ids.split(), strict=True))
         bytes_per_token.append(sum(len(text.encode()) for text in texts) / max(len(ids.flat), 1))
-    return perplexity.in_windows(
+    held_out = perplexity.in_windows(
         documents,
         sequence_length=length,
         prefix_token=_prefix_token(model, tokenizer),
         bytes_per_token=np.array(bytes_per_token),
     )
+    return replace(held_out, sets=store.sets)
 
 
 def _prefix_token(model: str, tokenizer: tokenizers.CorpusTokenizer) -> int:

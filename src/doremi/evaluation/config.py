@@ -12,13 +12,20 @@ from doremi.config import (
     Count,
     Section,
 )
+from doremi.corpus.config import SetConfig
 
 
 class EvaluationConfig(Section):
     """Held-out evaluation, during training and at the end."""
 
+    sets: list[SetConfig] = Field(
+        [],
+        description="text that every model is evaluated on beside the domains' held-out text, and that is never "
+        "trained on, such as benchmark answers or a client's documents: training documents equal to one of it are "
+        "left out and counted. Entries of one name are one set; prepared with the corpus",
+    )
     max_tokens_per_domain: Count | None = Field(
-        None, ge=1, description="held-out tokens scored per domain, the same cap for all; absent: all of them"
+        None, ge=1, description="tokens scored per domain and per set, the same cap for all; absent: all of them"
     )
     max_tokens_during_training: Count | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Held-out loss of a causal LM, domain by domain: nats per token and bits per byte, in float32.
+"""Held-out loss of a causal LM, by domain and by evaluation set: nats per token and bits per byte, in float32.
 
 Each document is scored alone, after an EOS prefix, every token of it once, without a final EOS. Windows are those of
 lm-evaluation-harness' rolling log-likelihood, which therefore gives the same numbers where its prefix is EOS too: it
@@ -21,12 +21,15 @@ import torch
 
 from doremi.errors import RunFailedError
 from doremi.evidence.paired_documents import DocumentLosses
+from doremi.evidence.schema import EvaluationSet
+from doremi.evidence.targets import SetSizes
 from doremi.launch import progress
 from doremi.models import attention
 from doremi.models.token_loss import IGNORE_INDEX, target_nats
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
+    from doremi.corpus.config import Split
 
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # its multiples mod 1 spread evenly however many are taken
@@ -37,18 +40,44 @@ class Window(NamedTuple):
 
     inputs: np.ndarray  # int64[n], n <= sequence length
     targets: np.ndarray  # int64[m], m <= n: target i follows inputs[: n - m + i + 1]
-    document: int = 0  # of those of its domain that are scored
+    document: int = 0  # of those of its domain or set that are scored
 
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """The windows of every domain, ready to be scored by any number of models."""
+    """The windows of every domain and then of every evaluation set, ready to be scored by any number of models.
 
-    names: tuple[str, ...]
-    windows: tuple[tuple[Window, ...], ...]  # by domain
-    documents: tuple[np.ndarray, ...]  # int64[n] by domain: which of the store's held-out documents are scored
+    Each is scored in batches of its own, so that no number of a domain depends on what sets there are.
+    """
+
+    names: tuple[str, ...]  # domains first
+    windows: tuple[tuple[Window, ...], ...]  # by domain or set
+    documents: tuple[np.ndarray, ...]  # int64[n] by domain or set: which of the store's documents are scored
     num_tokens: np.ndarray  # int64[k], tokens that are scored
     bytes_per_token: np.ndarray  # float64[k]; NaN where it is not known
+    sets: tuple[str, ...] = ()  # the last of the names: text that belongs to no domain
+
+
+def describe(held_out: HeldOutSet) -> dict[str, EvaluationSet]:
+    """The size of what is scored of every domain and set."""
+    parts = zip(
+        held_out.names, held_out.num_tokens.tolist(), held_out.bytes_per_token.tolist(), held_out.documents, strict=True
+    )
+    return {
+        name: EvaluationSet(
+            tokens=num_tokens,
+            bytes=round(num_tokens * per_token) if math.isfinite(per_token) else None,
+            documents=len(documents),
+            trained_on=name not in held_out.sets,
+        )
+        for name, num_tokens, per_token, documents in parts
+    }
+
+
+def set_sizes(held_out: HeldOutSet) -> SetSizes:
+    """What a target has to know of what is scored."""
+    per_token = dict(zip(held_out.names, held_out.bytes_per_token.tolist(), strict=True))
+    return SetSizes(per_token, held_out.sets)
 
 
 def rolling_windows(document: np.ndarray, *, sequence_length: int, prefix_token: int) -> Iterator[Window]:
@@ -63,26 +92,40 @@ def rolling_windows(document: np.ndarray, *, sequence_length: int, prefix_token:
 def collect(
     store: TokenStore, names: Sequence[str], *, sequence_length: int, max_tokens_per_domain: int | None
 ) -> HeldOutSet:
-    """The held-out documents of each domain, up to the cap; bytes per token are those of its whole held-out text."""
-    bytes_per_token = []
-    for name in names:
-        num_scored = store.num_tokens(name, split="held_out") - store.num_documents(name, split="held_out")
-        num_bytes = store.num_bytes(name, split="held_out")
+    """The held-out documents of each of the domains ``names``, and those of every set of the store, up to the cap.
+
+    Bytes per token are those of the whole text, not of what the cap leaves.
+    """
+    all_names, bytes_per_token = [*names, *store.sets], []
+    for name in all_names:
+        num_scored, num_bytes = num_tokens_to_score(store, name), store.num_bytes(name, split=split_of(store, name))
         bytes_per_token.append(num_bytes / num_scored if num_bytes and num_scored else math.nan)
-    return in_windows(
-        {name: capped_documents(store, name, max_tokens_per_domain) for name in names},
+    held_out = in_windows(
+        {name: capped_documents(store, name, max_tokens_per_domain) for name in all_names},
         sequence_length=sequence_length,
         prefix_token=store.eos_token_id,
         bytes_per_token=np.array(bytes_per_token),
     )
+    return replace(held_out, sets=store.sets)
+
+
+def split_of(store: TokenStore, name: str) -> Split:
+    """What is scored of a domain or an evaluation set."""
+    return "set" if name in store.sets else "held_out"
+
+
+def num_tokens_to_score(store: TokenStore, name: str) -> int:
+    """Tokens that are scored of a domain or an evaluation set without a cap: no EOS is among them."""
+    split = split_of(store, name)
+    return store.num_tokens(name, split=split) - store.num_documents(name, split=split)
 
 
 def capped_documents(store: TokenStore, name: str, max_tokens: int | None) -> dict[int, np.ndarray]:
-    """Held-out documents (int[n], without their EOS) by their place in the store, the last one cut at the cap.
+    """Documents to score (int[n], without their EOS) by their place in the store, the last one cut at the cap.
 
-    They are from all over the domain, since stored order follows the input files.
+    They are from all over the domain or set, since stored order follows the input files.
     """
-    documents = list(store.documents(name, split="held_out"))
+    documents = list(store.documents(name, split=split_of(store, name)))
     left = math.inf if max_tokens is None else max_tokens
     spread = np.argsort(np.arange(len(documents)) * _GOLDEN_RATIO % 1, kind="stable")
     found: dict[int, np.ndarray] = {}
@@ -95,7 +138,7 @@ def capped_documents(store: TokenStore, name: str, max_tokens: int | None) -> di
 
 
 def scored_documents(windows: Iterable[Window]) -> Iterator[np.ndarray]:
-    """int64[n] each: the tokens that are scored in a domain, document by document, as `in_windows` was given them."""
+    """int64[n] each: the scored tokens of a domain or set, document by document, as `in_windows` was given them."""
     for _, of_document in groupby(windows, key=lambda window: window.document):
         yield np.concatenate([window.targets for window in of_document])
 
@@ -107,7 +150,7 @@ def in_windows(
     prefix_token: int,
     bytes_per_token: np.ndarray,
 ) -> HeldOutSet:
-    """Documents by domain and place, int[n] each, cut into windows; ``bytes_per_token`` float64[k]."""
+    """Documents by domain or set and by place, int[n] each, cut into windows; ``bytes_per_token`` float64[k]."""
     windows = [
         tuple(
             window._replace(document=position)
@@ -128,7 +171,7 @@ def in_windows(
 def document_losses(
     model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int, description: str = "evaluate"
 ) -> dict[str, DocumentLosses]:
-    """The losses of each held-out document, by domain, in the order of ``held_out.documents``; shows its progress.
+    """The losses of each document, by domain and set, in the order of ``held_out.documents``; shows its progress.
 
     Raises:
         RunFailedError: a domain's loss is not finite.
@@ -141,12 +184,12 @@ def document_losses(
             sizes = np.array([len(window.targets) for window in windows], np.int64)
             num_tokens = np.bincount(which, weights=sizes, minlength=len(documents)).astype(np.int64)
             losses[name] = DocumentLosses(np.bincount(which, weights=of_windows, minlength=len(documents)), num_tokens)
-            _check_finite(name, losses[name].nats.sum())
+            _check_finite(held_out, name, losses[name].nats.sum())
     return losses
 
 
 def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int) -> np.ndarray:
-    """float64[k]: mean loss of each domain's held-out tokens. The model's mode is restored afterwards.
+    """float64[k]: mean loss of each domain's and set's tokens. The model's mode is restored afterwards.
 
     Raises:
         RunFailedError: a domain's loss is not finite.
@@ -155,7 +198,7 @@ def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: 
 
 
 def nats_sums(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: int) -> np.ndarray:
-    """float64[k]: the losses of each domain's held-out tokens added up, finite or not."""
+    """float64[k]: the losses of each domain's and set's tokens added up, finite or not."""
     return np.array([_window_nats(model, windows, batch_size=batch_size).sum() for windows in held_out.windows])
 
 
@@ -167,7 +210,7 @@ def mean_nats(sums: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
     """
     means = sums / np.maximum(held_out.num_tokens, 1)
     for name, value in zip(held_out.names, means, strict=True):
-        _check_finite(name, value)
+        _check_finite(held_out, name, value)
     return means
 
 
@@ -228,9 +271,10 @@ def _batch_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch
     return nats.sum(dim=1, dtype=torch.float64).cpu().numpy()
 
 
-def _check_finite(name: str, value: float) -> None:
+def _check_finite(held_out: HeldOutSet, name: str, value: float) -> None:
     if not math.isfinite(value):
-        raise RunFailedError(f"the held-out loss of domain {name!r} is {value}; the model has diverged")
+        what = "loss of evaluation set" if name in held_out.sets else "held-out loss of domain"
+        raise RunFailedError(f"the {what} {name!r} is {value}; the model has diverged")
 
 
 @contextmanager

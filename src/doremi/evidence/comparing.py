@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -12,11 +11,8 @@ from doremi.evidence.comparison import steps_to_match
 from doremi.evidence.outcomes import Judged, judge_together
 from doremi.evidence.paired_documents import DocumentComparison, DocumentLosses, compare_documents
 from doremi.evidence.speed_up import ExplainedGain, SpeedUp, explained_gain, speed_up
-from doremi.evidence.statistics import Estimate, over_seeds
-from doremi.evidence.summaries import Target, set_weights
+from doremi.evidence.targets import Targets
 from doremi.evidence.verdict import Nats, SeedComparison, compare_seeds, summaries_by_seed
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -46,12 +42,10 @@ class Evidence:
 class Comparison(SeedComparison):
     """Two arms, tuned minus baseline: over seeds, over the documents of the same models, and the steps that are saved.
 
-    ``sets`` are the evaluation sets that are no domains, over seeds, Holm-corrected among themselves. ``among_arms`` is
-    the difference in the target, Holm-corrected over all arms that are compared with the control; None where the
-    baseline is another arm.
+    ``among_arms`` is the difference in the target, Holm-corrected over all arms that are compared with the control;
+    None where the baseline is another arm.
     """
 
-    sets: dict[str, Judged]
     documents: DocumentComparison
     speed_up: SpeedUp
     among_arms: Judged | None = None
@@ -81,38 +75,25 @@ def pairs(arms: Iterable[str], *, control: str, searched: Iterable[str]) -> list
 
 
 def compare(
-    runs: Mapping[str, Evidence],
-    pair: tuple[str, str],
-    *,
-    reference_weights: Mapping[str, float],
-    target: Target = "uniform",
-    search_flops: float = 0.0,
+    runs: Mapping[str, Evidence], pair: tuple[str, str], *, targets: Targets, search_flops: float = 0.0
 ) -> Comparison:
     """Everything about one pair of weight vectors.
 
     Args:
         runs: by arm; all scored on the same documents.
         pair: (tuned, baseline). Differences are tuned minus baseline; negative is better.
-        reference_weights: of every domain. Sets that are not among them are judged apart.
-        target: what verdict and speed-up are about.
+        targets: what they are compared in; verdict and speed-up are about the chosen one.
         search_flops: what finding the tuned weights cost. NaN: not known.
 
     Raises:
         InputError: the two share no seed, or did not score the same documents.
     """
-    tuned, baseline = pair
-    counted = {**set_weights(target), **reference_weights}
-    nats = {arm: {seed: _only(counted, found) for seed, found in runs[arm].nats.items()} for arm in pair}
-    over = compare_seeds(nats, tuned=tuned, baseline=baseline, reference_weights=reference_weights, target=target)
+    (tuned, baseline), (after, before) = pair, (runs[arm] for arm in pair)
+    over = compare_seeds({tuned: after.nats, baseline: before.nats}, tuned=tuned, baseline=baseline, targets=targets)
     documents = compare_documents(
-        _only(counted, _mean_losses(runs[tuned], over.seeds)),
-        baseline=_only(counted, _mean_losses(runs[baseline], over.seeds)),
-        reference_weights=reference_weights,
-        target=target,
+        _mean_losses(after, over.seeds), baseline=_mean_losses(before, over.seeds), targets=targets
     )
-    sets = judge_together(_differences_of_sets(runs[tuned], runs[baseline], over.seeds, reference_weights))
-    saved = _saved(runs[tuned], runs[baseline], over.seeds, search_flops)
-    return Comparison(**vars(over), sets=sets, documents=documents, speed_up=saved)
+    return Comparison(**vars(over), documents=documents, speed_up=_saved(after, before, over.seeds, search_flops))
 
 
 def with_family(comparisons: Sequence[Comparison], *, control: str) -> list[Comparison]:
@@ -123,34 +104,16 @@ def with_family(comparisons: Sequence[Comparison], *, control: str) -> list[Comp
 
 
 def explained(
-    runs: Mapping[str, Evidence],
-    *,
-    baseline: str,
-    control: str,
-    tuned: str,
-    reference_weights: Mapping[str, float],
-    target: Target = "uniform",
+    runs: Mapping[str, Evidence], *, baseline: str, control: str, tuned: str, targets: Targets
 ) -> dict[str, ExplainedGain]:
-    """How much of the gain of ``tuned`` the control has as well, in each summary."""
-    found = {name: summaries_by_seed(runs[name].nats, reference_weights, target) for name in (baseline, control, tuned)}
+    """How much of the gain of ``tuned`` the control has as well, in each target."""
+    found = {name: summaries_by_seed(runs[name].nats, targets) for name in (baseline, control, tuned)}
     return {
         summary: explained_gain(
             baseline=found[baseline][summary], control=found[control][summary], tuned=found[tuned][summary]
         )
         for summary in found[tuned]
     }
-
-
-def _only(names: Container[str], by_set: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: value for name, value in by_set.items() if name in names}
-
-
-def _differences_of_sets(
-    after: Evidence, before: Evidence, seeds: Sequence[int], domains: Container[str]
-) -> dict[str, Estimate]:
-    tuned, baseline = after.nats, before.nats
-    names = [name for name in tuned[seeds[0]] if name not in domains]
-    return {name: over_seeds([tuned[seed][name] - baseline[seed][name] for seed in seeds]) for name in names}
 
 
 def _saved(after: Evidence, before: Evidence, seeds: Sequence[int], search_flops: float) -> SpeedUp:

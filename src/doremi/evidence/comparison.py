@@ -1,4 +1,4 @@
-"""Runs side by side: the three summaries, and the steps to match the baseline.
+"""Runs side by side: the three summaries over domains, and the steps to match the baseline.
 
 Pure functions of numbers; nothing here imports torch.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
+from doremi.evidence.targets import standard
 
 
 class Summaries(NamedTuple):
@@ -22,16 +22,9 @@ class Summaries(NamedTuple):
 
 def summarise(nats: Mapping[str, float], reference_weights: Mapping[str, float]) -> Summaries:
     """The summaries over the domains of ``nats``; reference weights are renormalised over them."""
-    names = list(nats)
-    values = np.array([nats[name] for name in names])
-    weights = np.array([reference_weights[name] for name in names])
-    worst = int(values.argmax())
-    return Summaries(
-        uniform_mean=float(values.mean()),
-        reference_mean=float(values @ weights / weights.sum()),
-        worst=float(values[worst]),
-        worst_domain=names[worst],
-    )
+    targets = standard({name: reference_weights[name] for name in nats})
+    values = {key: target.value(nats) for key, target in targets.items()}
+    return Summaries(**values, worst_domain=targets["worst"].worst_set(nats))
 
 
 def steps_to_match(steps: Sequence[int], values: Sequence[float], target: float) -> float | None:

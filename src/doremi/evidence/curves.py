@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from doremi.evidence import summaries
 from doremi.evidence.parts import Count, Part, SeriesByName, check_lengths
-from doremi.evidence.summaries import Target
+from doremi.evidence.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class HeldOutCurve:
 
 
 class Curve(Part):
-    """One arm, means over its seeds: nats per token by evaluation set and by summary, at each of ``steps``.
+    """One arm, means over its seeds: nats per token by evaluation set, and each target, at each of ``steps``.
 
     ``by_seed`` holds the summaries of each of several seeds.
     """
@@ -39,23 +38,23 @@ class Curve(Part):
         return self
 
 
-def summarised(curve: HeldOutCurve, prior: Mapping[str, float], target: Target) -> dict[str, list[float]]:
-    """The summaries of each point of one model's curve, the target first."""
+def summarised(curve: HeldOutCurve, targets: Targets) -> dict[str, list[float]]:
+    """Each target at each point of one model's curve, by key."""
     points = [
-        summaries.values({name: losses[index] for name, losses in curve.nats.items()}, prior, target)
+        targets.values({name: losses[index] for name, losses in curve.nats.items()})
         for index in range(len(curve.steps))
     ]
-    return {key: [point[key] for point in points] for key in summaries.labels(target)}
+    return {key: [point[key] for point in points] for key in targets.by_key()}
 
 
-def mean_curve(by_seed: Mapping[int, HeldOutCurve], prior: Mapping[str, float], target: Target) -> Curve:
+def mean_curve(by_seed: Mapping[int, HeldOutCurve], targets: Targets) -> Curve:
     """The mean over seeds, and the summaries of each of several."""
-    found = {seed: summarised(curve, prior, target) for seed, curve in by_seed.items()}
+    found = {seed: summarised(curve, targets) for seed, curve in by_seed.items()}
     first = next(iter(by_seed.values()))
     return Curve(
         steps=list(first.steps),
         nats={name: _mean([curve.nats[name] for curve in by_seed.values()]) for name in first.nats},
-        summaries={key: _mean([of_seed[key] for of_seed in found.values()]) for key in summaries.labels(target)},
+        summaries={key: _mean([of_seed[key] for of_seed in found.values()]) for key in targets.by_key()},
         by_seed={str(seed): of_seed for seed, of_seed in found.items()} if len(found) > 1 else {},
     )
 

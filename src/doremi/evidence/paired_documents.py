@@ -18,14 +18,14 @@ import numpy as np
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged, Tally, judge, judge_together, tally
 from doremi.evidence.statistics import ROUNDING, Estimate, student, without_interval
-from doremi.evidence.summaries import WEIGHTED, Target, labels, set_weights
+from doremi.evidence.targets import Target, Targets
 
 MIN_DOCUMENTS = 30
 MIN_EFFECTIVE_DOCUMENTS = 10
 
 
 class DocumentLosses(NamedTuple):
-    """One model on the held-out documents of one domain."""
+    """One model on the documents of one domain or set."""
 
     nats: np.ndarray  # float64[n], summed over the tokens of each document
     num_tokens: np.ndarray  # int64[n], tokens scored
@@ -33,11 +33,14 @@ class DocumentLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class DocumentComparison:
-    """Tuned minus baseline over documents, nats per token: by domain, Holm-corrected, and in every summary."""
+    """Tuned minus baseline over documents: in every target, and in nats per token by domain and by set, each of these
+    two groups Holm-corrected.
+    """
 
-    summaries: dict[str, Judged]
+    summaries: dict[str, Judged]  # by key of the target, in its unit
     domains: dict[str, Judged]
-    tally: Tally
+    sets: dict[str, Judged]  # text that belongs to no domain
+    tally: Tally  # of the domains
 
 
 class _Ratio(NamedTuple):
@@ -53,32 +56,34 @@ def compare_documents(
     tuned: Mapping[str, DocumentLosses],
     *,
     baseline: Mapping[str, DocumentLosses],
-    reference_weights: Mapping[str, float],
-    target: Target = "uniform",
+    targets: Targets,
 ) -> DocumentComparison:
-    """Compare two models domain by domain, in the target, and in the uniform and reference-weighted mean and the worst.
+    """Compare two models domain by domain, set by set, and in every target.
+
+    Bits per byte take the bytes of a set as given: what is drawn anew are documents of its mean length.
 
     Raises:
-        InputError: a domain has no token or a loss that is not finite, or the two models did not score the same
-            documents in the same order.
+        InputError: a domain or a set has no token or a loss that is not finite, or the two models did not score the
+            same documents in the same order.
     """
     if other := sorted(tuned.keys() ^ baseline.keys()):
         raise InputError(
             f"{', '.join(map(repr, other))}: scored for one of the two models only; evaluate both on the same corpus"
         )
     ratios = {name: _jackknife(name, losses, baseline[name]) for name, losses in tuned.items()}
-    of_domains = {name: ratio for name, ratio in ratios.items() if name in reference_weights}
-    differences = {name: _estimate(ratio) for name, ratio in of_domains.items()}
-    domains = judge_together(differences)
+    differences = {name: _estimate(ratio) for name, ratio in ratios.items()}
+    domains = judge_together({name: found for name, found in differences.items() if name not in targets.sets})
+    nats = [_nats_per_token(tuned), _nats_per_token(baseline)]
     summaries = {
-        "uniform_mean": _weighted_mean(of_domains, dict.fromkeys(of_domains, 1.0)),
-        "reference_mean": _weighted_mean(of_domains, reference_weights),
-        "worst": _worst(differences, _nats_per_token(tuned), _nats_per_token(baseline)),
+        key: _worst(target, differences, *nats) if target.rule == "worst" else _weighted_mean(target, ratios)
+        for key, target in targets.over(domains).by_key().items()
     }
-    if weights := set_weights(target):
-        summaries[WEIGHTED] = _weighted_mean({name: ratios[name] for name in weights}, weights)
-    judged = {key: judge(summaries[key]) for key in labels(target)}
-    return DocumentComparison(judged, domains, tally(domains))
+    return DocumentComparison(
+        summaries={key: judge(found) for key, found in summaries.items()},
+        domains=domains,
+        sets=judge_together({name: found for name, found in differences.items() if name in targets.sets}),
+        tally=tally(domains),
+    )
 
 
 def over_documents(tuned: DocumentLosses, *, baseline: DocumentLosses, domain: str = "the domain") -> Estimate:
@@ -136,10 +141,12 @@ def _why_no_interval(ratio: _Ratio) -> str | None:
     return None
 
 
-def _weighted_mean(ratios: Mapping[str, _Ratio], weights: Mapping[str, float]) -> Estimate:
+def _weighted_mean(target: Target, all_ratios: Mapping[str, _Ratio]) -> Estimate:
     """Σ w_d r_d with the domains independent strata; degrees of freedom by Welch and Satterthwaite (1946)."""
-    shares = np.array([weights[name] for name in ratios], np.float64)
+    ratios = {name: ratio for name, ratio in all_ratios.items() if name in target.weights}
+    shares = np.array([target.weights[name] for name in ratios], np.float64)
     shares /= shares.sum()
+    shares *= [target.scales.get(name, 1.0) for name in ratios]
     value = float(shares @ [ratio.value for ratio in ratios.values()])
     counted = [name for name, share in zip(ratios, shares, strict=True) if share > 0]
     lacking = [name for name in counted if _why_no_interval(ratios[name])]
@@ -156,9 +163,11 @@ def _weighted_mean(ratios: Mapping[str, _Ratio], weights: Mapping[str, float]) -
     )
 
 
-def _worst(differences: Mapping[str, Estimate], tuned: Mapping[str, float], baseline: Mapping[str, float]) -> Estimate:
+def _worst(
+    target: Target, differences: Mapping[str, Estimate], tuned: Mapping[str, float], baseline: Mapping[str, float]
+) -> Estimate:
     """The interval of the worst domain where it is the same for both models; else the difference is not paired."""
-    worst, before = (max(differences, key=nats.__getitem__) for nats in (tuned, baseline))
+    worst, before = target.worst_set(tuned), target.worst_set(baseline)
     if worst == before:
         return differences[worst]
     return without_interval(tuned[worst] - baseline[before], f"the worst domain was {before!r} and is now {worst!r}")

@@ -12,13 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from doremi.evidence import summaries
 from doremi.evidence.comparing import Comparison
 from doremi.evidence.curves import Curve
 from doremi.evidence.few_shot import FewShot
-from doremi.evidence.parts import ByName, Count, Measured, Part
+from doremi.evidence.parts import ByName, Count, Measured, Number, Part
 from doremi.evidence.searches import Search
-from doremi.evidence.summaries import Target
+from doremi.evidence.targets import KEYS, LABELS, NATS, OWN
 
 FORMAT = 2
 
@@ -95,7 +94,8 @@ class Results(Part):
     """All of `results.json`. The comparison that the experiment is for is the first, if there is any."""
 
     format: Literal[2]
-    target: Target
+    target: Literal["uniform", "reference", "worst"] | dict[str, Number]  # the last: weights of sets
+    unit: str = NATS  # of the target
     sets: dict[str, EvaluationSet]
     domains: dict[str, Domain]
     arms: dict[str, Arm]
@@ -148,7 +148,10 @@ class Results(Part):
     @property
     def summary_labels(self) -> dict[str, str]:
         """The summaries by key, the target first."""
-        return summaries.labels(self.target)
+        if not isinstance(self.target, str):
+            return {OWN: OWN if self.unit == NATS else f"{OWN} ({self.unit})"} | LABELS
+        primary = KEYS[self.target]
+        return {primary: LABELS[primary]} | LABELS
 
 
 def mean(values: list[Measured]) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from doremi.evidence.few_shot import FewShot
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.schema import EvaluationSet, Verify
 from doremi.evidence.searches import Convergence, StageCost, Trajectory
-from doremi.evidence.summaries import Target
+from doremi.evidence.targets import SetSizes, Spec, Targets, parse
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Study:
 
     arms: Mapping[str, TrainedArm]
     control: str
-    target: Target
+    target: Spec  # what is to be low
     prior: Mapping[str, float]  # of every domain
     tokens: Mapping[str, int]  # to train on, by domain
     sets: Mapping[str, EvaluationSet]
@@ -62,3 +63,14 @@ class Study:
     searches: Mapping[str, FinishedSearch] = field(default_factory=dict)
     tasks: FewShot | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> Targets:
+        """The chosen target and the three that stand beside it.
+
+        Raises:
+            InputError: see `targets.parse`.
+        """
+        per_token = {name: text.bytes / text.tokens if text.bytes else math.nan for name, text in self.sets.items()}
+        others = tuple(name for name in self.sets if name not in self.prior)
+        return Targets(self.prior, parse(self.target, prior=self.prior, sizes=SetSizes(per_token, others)), others)

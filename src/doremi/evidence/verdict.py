@@ -12,56 +12,55 @@ from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged, Outcome, Tally, judge, judge_together, tally
 from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import minimal_detectable_effect, over_seeds
-from doremi.evidence.summaries import SUMMARIES, Target, key_of, labels, set_weights
-from doremi.evidence.summaries import values as summary_values
+from doremi.evidence.targets import LABELS, Targets
 
-Nats = Mapping[str, float]  # held-out nats per token by domain
+SUMMARIES = LABELS  # those that every comparison has
+PRIMARY = "uniform_mean"  # the paper's, where a recipe chooses no other beforehand. The verdict rests on it alone
+
+Nats = Mapping[str, float]  # nats per token by domain and set
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What may be said of tuned against baseline."""
 
-    outcome: Outcome  # of the primary summary
-    primary: str  # the target's summary: chosen beforehand, and the verdict rests on it alone
-    minimal_detectable_effect: Measured  # nats per token, in the primary summary
+    outcome: Outcome  # of the chosen target
+    primary: str  # its key
+    minimal_detectable_effect: Measured  # in its unit
     summaries_agree: bool
     sentence: str
 
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Tuned minus baseline over seeds, nats per token: by domain, Holm-corrected, and in every summary."""
+    """Tuned minus baseline over seeds: in every target, and in nats per token by domain and by set, each of these two
+    groups Holm-corrected.
+    """
 
     tuned: str
     baseline: str
     seeds: list[Count]
     unpaired_seeds: list[Count]  # that only one of the two runs has; not used
-    summaries: dict[str, Judged]
+    summaries: dict[str, Judged]  # by key of the target, in its unit
     domains: dict[str, Judged]
-    tally: Tally
+    sets: dict[str, Judged]  # text that belongs to no domain
+    tally: Tally  # of the domains
     verdict: Verdict
 
 
 def compare_seeds(
-    values: Mapping[str, Mapping[int, Nats]],
-    *,
-    tuned: str,
-    baseline: str,
-    reference_weights: Mapping[str, float],
-    target: Target = "uniform",
+    values: Mapping[str, Mapping[int, Nats]], *, tuned: str, baseline: str, targets: Targets
 ) -> SeedComparison:
     """Compare two weight vectors, each trained with several seeds.
 
     Each comparison errs 5 % of the time by itself. Several of them in one experiment are several questions: the verdict
-    of one chosen beforehand needs no correction for the others (see `comparing.among_arms` for several arms).
+    of the one chosen beforehand needs no correction for the others (for several arms, see `comparing.with_family`).
 
     Args:
-        values: ``values[run][seed][domain]``, held-out nats per token.
+        values: ``values[run][seed][domain or set]``, nats per token.
         tuned: a run in ``values``.
         baseline: the run that it is compared with.
-        reference_weights: of every domain; renormalised.
-        target: what the verdict is about. The sets that it weighs may be more than the domains.
+        targets: what they are compared in; the verdict rests on the chosen one.
 
     Raises:
         InputError: the runs share no seed, have other domains, or a loss is not finite.
@@ -69,16 +68,11 @@ def compare_seeds(
     seeds = _paired_seeds(values, tuned, baseline)
     before, after = ({seed: values[run][seed] for seed in seeds} for run in (baseline, tuned))
     names = list(before[seeds[0]])
-    _check_nats({baseline: before, tuned: after}, names, {**set_weights(target), **reference_weights})
-    domains = judge_together(
-        {
-            name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds])
-            for name in names
-            if name in reference_weights
-        }
-    )
-    counts = tally(domains)
-    differences = _summary_differences(after, before, reference_weights, target)
+    _check_nats({baseline: before, tuned: after}, names, targets)
+    by_name = {name: over_seeds([after[seed][name] - before[seed][name] for seed in seeds]) for name in names}
+    domains = judge_together({name: found for name, found in by_name.items() if name not in targets.sets})
+    targets, counts = targets.over(domains), tally(domains)
+    differences = _summary_differences(after, before, targets)
     summaries = {summary: judge(over_seeds(by_seed)) for summary, by_seed in differences.items()}
     return SeedComparison(
         tuned=tuned,
@@ -87,52 +81,65 @@ def compare_seeds(
         unpaired_seeds=sorted(values[tuned].keys() ^ values[baseline].keys()),
         summaries=summaries,
         domains=domains,
+        sets=judge_together({name: found for name, found in by_name.items() if name in targets.sets}),
         tally=counts,
-        verdict=_verdict((tuned, baseline), summaries, counts, differences[key_of(target)]),
+        verdict=_verdict((tuned, baseline), summaries, counts, differences[targets.primary], targets),
     )
 
 
-def summaries_by_seed(
-    run: Mapping[int, Nats], reference_weights: Mapping[str, float], target: Target = "uniform"
-) -> dict[str, dict[int, float]]:
-    """``result[summary][seed]`` in nats per token, for one run's ``run[seed][domain]``; the target first."""
-    found = {seed: summary_values(nats, reference_weights, target) for seed, nats in run.items()}
-    return {summary: {seed: values[summary] for seed, values in found.items()} for summary in labels(target)}
+def summaries_by_seed(run: Mapping[int, Nats], targets: Targets) -> dict[str, dict[int, float]]:
+    """``result[target][seed]`` in the target's unit, for one run's ``run[seed][domain or set]``, nats per token."""
+    return {key: {seed: target.value(nats) for seed, nats in run.items()} for key, target in targets.by_key().items()}
 
 
 def _summary_differences(
-    after: Mapping[int, Nats], before: Mapping[int, Nats], reference_weights: Mapping[str, float], target: Target
+    after: Mapping[int, Nats], before: Mapping[int, Nats], targets: Targets
 ) -> dict[str, list[float]]:
-    tuned, baseline = (summaries_by_seed(run, reference_weights, target) for run in (after, before))
-    return {summary: [tuned[summary][seed] - baseline[summary][seed] for seed in after] for summary in tuned}
+    tuned, baseline = summaries_by_seed(after, targets), summaries_by_seed(before, targets)
+    return {key: [tuned[key][seed] - baseline[key][seed] for seed in after] for key in tuned}
 
 
 def _verdict(
-    runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, differences: Sequence[float]
+    runs: tuple[str, str],
+    summaries: Mapping[str, Judged],
+    counts: Tally,
+    differences: Sequence[float],
+    targets: Targets,
 ) -> Verdict:
-    """The verdict on the first of ``summaries``, the target."""
-    primary, found = next(iter(summaries.items()))
-    measured = found.outcome is not Outcome.NOT_MEASURED
+    primary = summaries[targets.primary]
+    measured = primary.outcome is not Outcome.NOT_MEASURED
     detectable = (
         minimal_detectable_effect(float(np.std(differences, ddof=1)), num_seeds=len(differences)) if measured else None
     )
+    sizes = _sizes(summaries, targets)
     return Verdict(
-        outcome=found.outcome,
-        primary=primary,
+        outcome=primary.outcome,
+        primary=targets.primary,
         minimal_detectable_effect=detectable,
         summaries_agree=_agree(summaries),
-        sentence=_sentence(runs, summaries, counts, detectable) + _disagreement(summaries),
+        sentence=_sentence(runs, primary, counts, detectable, sizes) + _disagreement(summaries, targets),
     )
 
 
-def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Tally, detectable: float | None) -> str:
-    (tuned, baseline), ((key, primary), *others) = runs, summaries.items()
-    size = f"{tuned} minus {baseline} is {primary.value:+.3g} nats per token in the {_label(key)}"
+def _sizes(summaries: Mapping[str, Judged], targets: Targets) -> list[str]:
+    """Each difference in words, the chosen target first; a unit stands where it is another one."""
+    found = targets.by_key()
+    first = found.pop(targets.primary)
+    others = [
+        f"{summaries[key].value:+.3g}{'' if target.unit == first.unit else f' {target.unit}'} in the {target.label}"
+        for key, target in found.items()
+    ]
+    return [f"{summaries[first.key].value:+.3g} {first.unit} in the {first.label}", *others]
+
+
+def _sentence(
+    runs: tuple[str, str], primary: Judged, counts: Tally, detectable: float | None, sizes: Sequence[str]
+) -> str:
+    size = f"{runs[0]} minus {runs[1]} is {sizes[0]}"
     if detectable is None:
-        beside = ", ".join(f"{judged.value:+.3g} in the {_label(name)}" for name, judged in others)
         return (
-            f"Seed noise not measured ({primary.reason}): {size}, {beside}; whether that is "
-            "more than chance, this experiment cannot say."
+            f"Seed noise not measured ({primary.reason}): {size}, {', '.join(sizes[1:])}; "
+            "whether that is more than chance, this experiment cannot say."
         )
     size += f" (95 % interval {primary.low:+.3g} to {primary.high:+.3g}, {primary.method})"
     if primary.outcome is Outcome.NO_DIFFERENCE:
@@ -143,17 +150,16 @@ def _sentence(runs: tuple[str, str], summaries: Mapping[str, Judged], counts: Ta
     return f"{primary.outcome.capitalize()}: {size}; {counts}."
 
 
-def _label(key: str) -> str:
-    return SUMMARIES.get(key, key)
-
-
-def _disagreement(summaries: Mapping[str, Judged]) -> str:
+def _disagreement(summaries: Mapping[str, Judged], targets: Targets) -> str:
     """The summaries can point in opposite directions (gains weighted by the reference, losses on rare domains)."""
-    (_, primary), *others = summaries.items()
-    if _agree(summaries) or primary.outcome is Outcome.NOT_MEASURED:
+    if _agree(summaries) or summaries[targets.primary].outcome is Outcome.NOT_MEASURED:
         return ""
-    beside = (f"{_label(name)}: {judged.outcome}" for name, judged in others)
-    return f" The summaries disagree ({', '.join(beside)})."
+    others = [
+        f"{target.label}: {summaries[key].outcome}"
+        for key, target in targets.by_key().items()
+        if key != targets.primary
+    ]
+    return f" The summaries disagree ({', '.join(others)})."
 
 
 def _agree(summaries: Mapping[str, Judged]) -> bool:
@@ -170,10 +176,8 @@ def _paired_seeds(values: Mapping[str, Mapping[int, Nats]], tuned: str, baseline
     return shared
 
 
-def _check_nats(
-    runs: Mapping[str, Mapping[int, Nats]], names: Sequence[str], reference_weights: Mapping[str, float]
-) -> None:
-    if unweighted := [name for name in names if name not in reference_weights]:
+def _check_nats(runs: Mapping[str, Mapping[int, Nats]], names: Sequence[str], targets: Targets) -> None:
+    if unweighted := [name for name in names if name not in targets.prior and name not in targets.sets]:
         raise InputError(f"no reference weight for {', '.join(map(repr, unweighted))}; give one for each domain")
     for run, by_seed in runs.items():
         for seed, nats in by_seed.items():

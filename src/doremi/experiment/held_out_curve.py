@@ -15,7 +15,7 @@ PREFIX = "held_out_nats/"
 
 
 class HeldOutCurve(TrainerCallback):
-    """Scores the model every ``every`` steps and at the last one; logs ``held_out_nats/<domain>`` through the trainer.
+    """Scores the model every ``every`` steps and at the last one; logs ``held_out_nats/<domain or set>``.
 
     It runs before the checkpoint of the same step is saved, so that a resumed run has the whole curve. Each of several
     processes scores its share of the windows, and k sums are added up.
@@ -41,7 +41,13 @@ class HeldOutCurve(TrainerCallback):
 
 
 def curve_from_log(log_history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """``{"steps": [...], "nats": {name: [...]}}`` from a trainer's log; a step logged twice counts once."""
+    """``{"steps": [...], "nats": {name: [...]}}`` from a trainer's log; a step logged twice counts once.
+
+    Evaluation sets come after the domains ``names``: whatever else was scored at every one of the steps.
+    """
     by_step = {entry["step"]: entry for entry in log_history if f"{PREFIX}{names[0]}" in entry}
     steps = sorted(by_step)
-    return {"steps": steps, "nats": {name: [by_step[s][f"{PREFIX}{name}"] for s in steps] for name in names}}
+    scored = [key.removeprefix(PREFIX) for key in (by_step[steps[0]] if steps else ()) if key.startswith(PREFIX)]
+    others = [name for name in scored if name not in names and all(f"{PREFIX}{name}" in by_step[s] for s in steps)]
+    nats = {name: [by_step[s][f"{PREFIX}{name}"] for s in steps] for name in [*names, *others]}
+    return {"steps": steps, "nats": nats}

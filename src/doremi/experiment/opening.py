@@ -83,7 +83,7 @@ def prepared_store(recipe: Recipe, out: Path) -> TokenStore | None:
         InputError: it was prepared with other settings, or cannot be opened.
     """
     config, folder = recipe.corpus, RunDirectory(out).corpus
-    store = finished(folder, config_digest(config), config)
+    store = finished(folder, config_digest(config, recipe.evaluation.sets), config)
     if store is None and config.store is not None:
         return in_place.look(config)
     return store
@@ -125,7 +125,12 @@ def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:
     """The corpus, prepared and checked by the first of several processes; the others attach to it once it is there."""
     if launch.is_first():
         directory.claim(recipe)
-        store = prepare(recipe.corpus, directory.corpus, check_domains=partial(named_domains.check, recipe))
+        store = prepare(
+            recipe.corpus,
+            directory.corpus,
+            sets=recipe.evaluation.sets,
+            check_domains=partial(named_domains.check, recipe),
+        )
         _check_tokenizer(store)
         return store
     launch.wait_for((directory.corpus / manifest.NAME).is_file, f"the corpus in {directory.corpus}")

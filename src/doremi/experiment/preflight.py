@@ -179,6 +179,6 @@ def _prepared_tokenizer(recipe: Recipe, out: Path) -> TokenizerEntry | None:
     """That of the corpus in a run directory; None where it is not prepared, or not with these settings, or damaged."""
     folder = RunDirectory(out).corpus
     with suppress(InputError, RunFailedError):
-        if manifest.read(folder).get("config_digest") == config_digest(recipe.corpus):
+        if manifest.read(folder).get("config_digest") == config_digest(recipe.corpus, recipe.evaluation.sets):
             return tokenizers.load(str(TokenStore.attach(folder).tokenizer_path)).entry
     return None

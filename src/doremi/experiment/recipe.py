@@ -29,7 +29,7 @@ from doremi.config import (
     Section,
     WholeNumber,
 )
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, check_sets
 from doremi.errors import InputError, MissingFileError, shorten, shown
 from doremi.evaluation.config import EvaluationConfig
 from doremi.files import yaml_files
@@ -103,6 +103,11 @@ class Recipe(Section):
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="held-out evaluation")
     cluster: ClusterConfig = Field(ClusterConfig(), description="machines, for --slurm")
     seed: WholeNumber = Field(0, ge=0, lt=2**63, description="fixes initial parameters and data order")
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> Recipe:
+        check_sets(self.corpus, self.evaluation.sets)
+        return self
 
     @model_validator(mode="after")
     def _rounds_train_the_reference(self) -> Recipe:

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, redaction
+from doremi.evaluation import perplexity
 from doremi.evidence.alarm import Alarm
 from doremi.evidence.build import build, planned_pairs
 from doremi.evidence.comparing import nats_per_token
-from doremi.evidence.schema import EvaluationSet, Results, Verify
+from doremi.evidence.schema import Results, Verify
 from doremi.evidence.searches import Convergence
 from doremi.evidence.study import FinishedSearch, Study, TrainedArm
-from doremi.evidence.summaries import Target
+from doremi.evidence.targets import Spec
 from doremi.experiment import few_shot_runs, finished, planned_runs, scoring
 from doremi.experiment.costs import search_costs, search_flops, training_flops
 from doremi.experiment.learning_curves import learning_curve, trajectory
@@ -45,7 +46,7 @@ class PlannedArm:
     same_as: str | None = None
 
 
-def collect_results(experiment: Experiment, arms: Mapping[str, PlannedArm], *, control: str, target: Target) -> Results:
+def collect_results(experiment: Experiment, arms: Mapping[str, PlannedArm], *, control: str, target: Spec) -> Results:
     """Score every arm's models and put all numbers together.
 
     Args:
@@ -62,7 +63,7 @@ def collect_results(experiment: Experiment, arms: Mapping[str, PlannedArm], *, c
         target=target,
         prior=dict(experiment.reference_weights),
         tokens={name: experiment.store.num_tokens(name) for name in experiment.names},
-        sets=_sets(held_out),
+        sets=perplexity.describe(held_out),
         verify=Verify(size="main", seeds=len(arms[control].runs)),
         provenance=_provenance(experiment),
     )
@@ -111,23 +112,6 @@ def _trained(experiment: Experiment, arm: PlannedArm, held_out: HeldOutSet) -> T
         epochs=first["epochs"],
         same_as=arm.same_as,
     )
-
-
-def _sets(held_out: HeldOutSet) -> dict[str, EvaluationSet]:
-    """The held-out text of every domain, as far as it is scored."""
-    return {
-        name: EvaluationSet(
-            tokens=int(held_out.num_tokens[index]),
-            bytes=_num_bytes(held_out, index),
-            documents=len(held_out.documents[index]),
-        )
-        for index, name in enumerate(held_out.names)
-    }
-
-
-def _num_bytes(held_out: HeldOutSet, index: int) -> int | None:
-    num_bytes = float(held_out.bytes_per_token[index] * held_out.num_tokens[index])
-    return round(num_bytes) if math.isfinite(num_bytes) else None
 
 
 def _search(experiment: Experiment, study: Study, label: str) -> FinishedSearch:

@@ -13,14 +13,17 @@ from doremi.planning.stages import Stage
 
 
 class HeldOutScoring(NamedTuple):
-    """All evaluations together. Few-shot tasks are not counted."""
+    """All evaluations together, those of sets among them. Few-shot tasks are not counted."""
 
     num_tokens: int
     flops: float  # NaN: not known
 
 
 def scoring(recipe: Recipe, stages: Sequence[Stage], store: TokenStore, names: Sequence[str]) -> HeldOutScoring:
-    """Every model every ``eval_steps`` and at its last step; the compared ones once more when they are finished."""
+    """Every model every ``eval_steps`` and at its last step; the compared ones once more when they are finished.
+
+    ``names`` are the domains; the store's evaluation sets are scored with them.
+    """
     num_tokens, flops = 0, 0.0
     for stage in stages:
         config = recipe.training.for_run(stage.model)
@@ -36,4 +39,6 @@ def scoring(recipe: Recipe, stages: Sequence[Stage], store: TokenStore, names: S
 
 def _num_tokens(store: TokenStore, names: Sequence[str], config: EvaluationConfig) -> int:
     cap = config.max_tokens_per_domain or math.inf
-    return int(sum(min(store.num_tokens(name, split="held_out"), cap) for name in names))
+    of_domains = [store.num_tokens(name, split="held_out") for name in names]
+    of_sets = [store.num_tokens(name, split="set") for name in store.sets]
+    return int(sum(min(count, cap) for count in (*of_domains, *of_sets)))

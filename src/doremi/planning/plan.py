@@ -59,7 +59,7 @@ def make(recipe: Recipe, out: Path, *, num_devices: int = 1) -> Plan:
     preflight.check(recipe, out)
     store = prepared_store(recipe, out)
     if store is None:
-        check_inputs(recipe.corpus)
+        check_inputs(recipe.corpus, sets=recipe.evaluation.sets)
     vocab_size = store.vocab_size if store else _vocab_size(recipe)
     sizes = {run: _measure(recipe, run, vocab_size=vocab_size) for run in RUNS}
     inputs = Inputs(recipe, sizes, num_devices, store, known_answer(out))

@@ -45,7 +45,7 @@ class Forest:
     basis: Basis
     seeds: tuple[int, ...]
     summaries: tuple[ForestRow, ...]
-    sets: tuple[ForestRow, ...]  # that are not trained on; over seeds alone
+    sets: tuple[ForestRow, ...]  # that are not trained on
     domains: tuple[ForestRow, ...]
     tally: Tally
     axis: SignedAxis
@@ -92,17 +92,16 @@ def forest(comparison: Comparison, labels: Mapping[str, str]) -> Forest:
     """All differences of one pair; ``labels`` are those of the summaries by key."""
     found = differences(comparison)
     ordered = sorted(found.domains, key=lambda name: _or_last(found.domains[name].value))
-    sets = comparison.sets if found is comparison else {}
     return Forest(
         tuned=visible(comparison.tuned),
         baseline=visible(comparison.baseline),
         basis=basis(comparison),
         seeds=tuple(comparison.seeds),
         summaries=tuple(ForestRow(label, found.summaries[key]) for key, label in labels.items()),
-        sets=tuple(ForestRow(visible(name), judged) for name, judged in sets.items()),
+        sets=tuple(ForestRow(visible(name), judged) for name, judged in found.sets.items()),
         domains=tuple(ForestRow(visible(name), found.domains[name]) for name in ordered),
         tally=found.tally,
-        axis=axis_of([*found.summaries.values(), *found.domains.values(), *sets.values()]),
+        axis=axis_of([*found.summaries.values(), *found.domains.values(), *found.sets.values()]),
     )
 
 

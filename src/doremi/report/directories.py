@@ -11,7 +11,7 @@ from doremi.evidence.outcomes import Judged
 from doremi.evidence.results_file import load, read_public
 from doremi.evidence.schema import Arm, Results
 from doremi.evidence.speed_up import Cost
-from doremi.evidence.summaries import SUMMARIES
+from doremi.evidence.targets import LABELS
 from doremi.report import comparisons, recipe_keys, trust
 from doremi.report.axes import LinearAxis, SignedAxis
 from doremi.text import visible
@@ -166,14 +166,14 @@ def summary_groups(found: Sequence[Directory]) -> list[SummaryGroup]:
     shown = [None if h is None else comparisons.differences(h).summaries for h in headlines]
     return [
         SummaryGroup(label, tuple(None if by_key is None else by_key[key] for by_key in shown))
-        for key, label in SUMMARIES.items()
+        for key, label in LABELS.items()
     ]
 
 
 def losses(one: Directory) -> list[float | None]:
     """Each of the three summaries of the control, then of the lead."""
     arms = [one.results.arms[name] for name in (one.results.control, one.results.lead)]
-    return [arm.summary(key) for key in SUMMARIES for arm in arms]
+    return [arm.summary(key) for key in LABELS for arm in arms]
 
 
 def search_cost(one: Directory) -> Cost | None:

@@ -61,7 +61,8 @@ def _weights(results: Results) -> Iterator[str]:
 
 def _summaries(results: Results) -> Iterator[str]:
     yield "## Summaries"
-    yield f"Held-out loss in nats per token; lower is better. The target is the {sentences.target(results)}."
+    yield "Held-out loss in nats per token; lower is better."
+    yield paragraph("Target", sentences.target_in_full(results))
     heads = ["summary", *map(visible, results.arm_names), *_difference_head(results)]
     rows = views.summary_rows(results)
     yield table(heads, ([row.label, *_losses(results, row.values, row.difference)] for row in rows))

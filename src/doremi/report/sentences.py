@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from doremi.evidence import recommending
 from doremi.evidence.comparing import Comparison
 from doremi.evidence.outcomes import Outcome, Tally
@@ -28,6 +30,15 @@ def outcome(results: Results) -> str | None:
 def target(results: Results) -> str:
     """What is to be low, in a few words."""
     return next(iter(results.summary_labels.values()))
+
+
+def target_in_full(results: Results) -> str:
+    """The same with its unit, and the weights of a mean over evaluation sets."""
+    if isinstance(results.target, str):
+        return f"the {target(results)}, in {results.unit}"
+    total = math.fsum(results.target.values())
+    parts = (f"{weight / total:.3g} x {visible(name)}" for name, weight in results.target.items())
+    return f"{' + '.join(parts)}, in {results.unit}"
 
 
 def recommendation(results: Results) -> str | None:

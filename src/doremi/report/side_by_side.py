@@ -10,7 +10,7 @@ from markupsafe import Markup
 from doremi import files
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged
-from doremi.evidence.summaries import SUMMARIES
+from doremi.evidence.targets import LABELS
 from doremi.report import comparisons, directories, numbers, sentences, templating, views
 from doremi.report.directories import Directory
 from doremi.report.markdown_blocks import paragraph, table
@@ -58,7 +58,7 @@ def render_page(found: Sequence[Directory]) -> str:
         comparisons=comparisons,
         places=directories,
         pair_of=pair_of,
-        summary_labels=list(SUMMARIES.values()),
+        summary_labels=list(LABELS.values()),
         sentences=sentences,
         views=views,
         scroll="scroll tall" if len(found[0].results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
@@ -89,7 +89,7 @@ def _summaries(found: Sequence[Directory]) -> Iterator[str]:
     )
     yield table(["directory", "intervals over", *(group.label for group in groups)], rows, num_texts=2)
     yield "### The losses themselves"
-    labels = [f"{label}, {which}" for label in SUMMARIES.values() for which in ("control", "arm")]
+    labels = [f"{label}, {which}" for label in LABELS.values() for which in ("control", "arm")]
     losses = ([one.label, *pair_of(one), *map(numbers.nats, directories.losses(one))] for one in found)
     yield table(["directory", "arm", "control", *labels], losses, num_texts=3)
 

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from doremi import files
-from doremi.corpus.config import CorpusConfig
-from doremi.corpus.preparing.job import CheckDomains, Job, begin, config_digest, finished
+from doremi.corpus.preparing.job import Job, begin, config_digest, finished
 from doremi.corpus.preparing.tasks import EncodeShare, Finish
 from doremi.corpus.storing.lock import full_disk_reported, locked
 from doremi.errors import InputError, RunFailedError
@@ -45,21 +44,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_step(step: str, loaded: Recipe, folder: Path) -> None:
-    config = loaded.corpus
+    config, sets = loaded.corpus, loaded.evaluation.sets
     if step == "plan":
-        plan(config, folder, check_domains=partial(named_domains.check, loaded))
+        plan(loaded, folder)
     elif step == "encode":
         rank, num_tasks = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "COUNT"))
-        EncodeShare(config, folder, num_threads=_num_cpus())(None, rank, num_tasks)
+        EncodeShare(config, folder, sets=sets, num_threads=_num_cpus())(None, rank, num_tasks)
     else:
-        Finish(config, folder)(None, 0, 1)
+        Finish(config, folder, sets=sets)(None, 0, 1)
 
 
-def plan(config: CorpusConfig, folder: Path, *, check_domains: CheckDomains | None = None) -> None:
+def plan(loaded: Recipe, folder: Path) -> None:
     """List the inputs, and load or train the tokenizer; nothing to do where the corpus is finished."""
+    config, sets = loaded.corpus, loaded.evaluation.sets
     with locked(folder), full_disk_reported(folder):
-        if finished(folder, config_digest(config), config) is None:
-            job = Job.of(config, folder, check_domains=check_domains)
+        if finished(folder, config_digest(config, sets), config) is None:
+            job = Job.of(config, folder, sets=sets, check_domains=partial(named_domains.check, loaded))
             begin(job)
             job.work.forget_failures()
 

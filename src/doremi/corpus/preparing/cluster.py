@@ -42,7 +42,7 @@ class LocalTasks:
         executor = import_executor("LocalPipelineExecutor")
         num_cpus = os.cpu_count() or 1
         num_at_once = min(self.num_tasks, num_cpus)
-        step = _QuietShare(job.config, job.folder, num_threads=max(num_cpus // num_at_once, 1))
+        step = _QuietShare(job.config, job.folder, sets=job.sets, num_threads=max(num_cpus // num_at_once, 1))
         with _encoding(job, lock, f"{self.num_tasks} local tasks"):
             executor(
                 [step],
@@ -73,7 +73,7 @@ class RayTasks:
     def __call__(self, job: Job, tokenizer: CorpusTokenizer, lock: FolderLock) -> None:
         """Encode what is left of ``job``; raises what `check_encoded` does."""
         executor = import_executor("RayPipelineExecutor")
-        step = _QuietShare(job.config, job.folder, num_threads=self.cpus_per_task)
+        step = _QuietShare(job.config, job.folder, sets=job.sets, num_threads=self.cpus_per_task)
         with _connected_to_ray(), _encoding(job, lock, f"{self.num_tasks} tasks on Ray"):
             executor(
                 [step],

@@ -24,8 +24,6 @@ from doremi.corpus.tokenizing.long_texts import IndivisibleTextError
 from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer
 from doremi.errors import InputError
 
-HELD_OUT_ELSEWHERE = "training document equal to a held-out one"
-
 Item = TypeVar("Item")
 
 
@@ -65,9 +63,8 @@ def encode_unit(
         for batch in read_ahead(read_unit(unit, on_bad_record=on_bad_record)):
             kept: list[_Placed] = []
             for number, file, chunk in batch.chunks:
-                kept_here = _place(chunk.documents, file, rule)
                 skipped[number] += chunk.skipped
-                skipped[number][HELD_OUT_ELSEWHERE] += len(chunk.documents) - len(kept_here)
+                kept_here = _place(chunk.documents, file, rule, left_out=skipped[number])
                 usable = [placed for placed in kept_here if _is_usable(placed, tokenizer, on_bad_record)]
                 skipped[number][TOO_LONG] += len(kept_here) - len(usable)
                 kept += usable
@@ -76,9 +73,18 @@ def encode_unit(
         return Encoded(writer.finish(), [+counts for counts in skipped])
 
 
-def _place(documents: Sequence[Document], file: InputFile, rule: HeldOutRule) -> list[_Placed]:
-    sides = ((document, rule.side(document, file.split)) for document in documents)
-    return [_Placed(document, side, file) for document, side in sides if side is not None]
+def _place(
+    documents: Sequence[Document], file: InputFile, rule: HeldOutRule, *, left_out: Counter[str]
+) -> list[_Placed]:
+    """The documents that are stored, each with its side; counts the others by reason in ``left_out``."""
+    kept = []
+    for document in documents:
+        side = rule.side(document, file.split)
+        if side is None:
+            left_out[rule.reason(document) or ""] += 1
+        else:
+            kept.append(_Placed(document, side, file))
+    return kept
 
 
 def _is_usable(placed: _Placed, tokenizer: CorpusTokenizer, on_bad_record: OnBadRecord) -> bool:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from doremi import __version__, files, redaction
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, SetConfig
 from doremi.corpus.preparing.progress import Progress
 from doremi.corpus.preparing.units import EncoderSettings
 from doremi.corpus.preparing.work import WorkFolder
 from doremi.corpus.reading.batches import read_unit
 from doremi.corpus.reading.grouping import Unit, units
 from doremi.corpus.reading.inputs import InputFile, input_files
-from doremi.corpus.reading.split import HeldOutRule, TextSample
+from doremi.corpus.reading.split import TextSample, read_hashes, write_hashes
 from doremi.corpus.storing import indexed, manifest
-from doremi.corpus.storing.contents import collect
+from doremi.corpus.storing.contents import check_names, check_not_empty, collect
 from doremi.corpus.storing.store import TOKENIZER_FOLDER, TokenStore
 from doremi.corpus.tokenizing import tokenizers as corpus_tokenizers
 from doremi.corpus.tokenizing.tokenizers import CorpusTokenizer
@@ -33,7 +33,7 @@ CheckDomains = Callable[[Collection[str]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A corpus to prepare in a folder."""
+    """A corpus to prepare in a folder, with its evaluation sets."""
 
     config: CorpusConfig
     folder: Path
@@ -41,15 +41,28 @@ class Job:
     inputs: Sequence[InputFile]
     tokenizer: CorpusTokenizer | None = None  # given as an object
     check_domains: CheckDomains | None = None  # called with the names of the domains once they are known
+    sets: Sequence[SetConfig] = ()
 
     @classmethod
-    def of(cls, config: CorpusConfig, folder: Path, *, check_domains: CheckDomains | None = None) -> Job:
-        """The preparation of a recipe's corpus; lists its inputs and raises what `input_files` does.
+    def of(
+        cls,
+        config: CorpusConfig,
+        folder: Path,
+        *,
+        sets: Sequence[SetConfig] = (),
+        check_domains: CheckDomains | None = None,
+    ) -> Job:
+        """The preparation of a recipe's corpus and evaluation sets. Lists its inputs; raises what `input_files` does.
 
         Datasets of the hub are those of the commits that a preparation in ``folder`` was begun with.
         """
-        inputs = input_files(config, commits=WorkFolder(folder).commits())
-        return cls(config, folder, config_digest(config), inputs, check_domains=check_domains)
+        inputs = input_files(config, sets=sets, commits=WorkFolder(folder).commits())
+        return cls(config, folder, config_digest(config, sets), inputs, check_domains=check_domains, sets=sets)
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The evaluation sets in the order of the recipe, each once."""
+        return tuple(dict.fromkeys(item.name for item in self.sets))
 
     @property
     def work(self) -> WorkFolder:
@@ -76,9 +89,11 @@ class Job:
         return {ordinal: unit for ordinal, unit in enumerate(self.units) if not self.work.is_finished(ordinal)}
 
 
-def config_digest(config: CorpusConfig) -> str:
+def config_digest(config: CorpusConfig, sets: Sequence[SetConfig] = ()) -> str:
     """Of what decides the bytes of a store."""
-    return files.digest_json(redaction.identity(config.model_dump(mode="json", exclude=FREE_SETTINGS)))
+    content = config.model_dump(mode="json", exclude=FREE_SETTINGS)
+    of_sets = {"sets": [item.model_dump(mode="json") for item in sets]} if sets else {}
+    return files.digest_json(redaction.identity(content | of_sets))
 
 
 def finished(folder: Path, digest: str, config: CorpusConfig) -> TokenStore | None:
@@ -98,23 +113,25 @@ def finished(folder: Path, digest: str, config: CorpusConfig) -> TokenStore | No
 
 
 def begin(job: Job) -> CorpusTokenizer:
-    """Claim the folder, read what is held out, and load or train the tokenizer. Idempotent.
+    """Claim the folder, read what is evaluated on as a whole, and load or train the tokenizer. Idempotent.
 
     Raises:
         InputError: the folder belongs to a preparation of something else, or the tokenizer or an input cannot be used.
     """
-    _check_domains(job, [file.domain for file in job.inputs if file.split != "held_out"])
+    check_names((), sets=job.set_names)
+    _check_domains(job, [file.domain for file in job.inputs if not file.is_evaluated])
     if job.work.has_only_a_plan() and job.work.difference(job.digest, job.inputs) is not None:
         job.work.remove()  # most often a mistake in the recipe, mended
         shutil.rmtree(job.folder / TOKENIZER_FOLDER, ignore_errors=True)
     job.work.claim(job.digest, job.inputs)
-    _hash_held_out(job)
+    _hash_evaluated(job)
     return _tokenizer(job)
 
 
 def _check_domains(job: Job, names: Iterable[str | None]) -> None:
     """Where inputs or their folders say all of them; None: it is the records that do."""
     known = set(names)
+    check_names([name for name in known if name is not None], sets=job.set_names)
     if job.check_domains is not None and None not in known:
         job.check_domains([name for name in known if name is not None])
 
@@ -129,12 +146,24 @@ def finish(job: Job, tokenizer: CorpusTokenizer) -> None:
     job.work.remove()
 
 
-def _hash_held_out(job: Job) -> None:
-    """Read the files that are held out as a whole, so that no training document equals one of theirs."""
+def _hash_evaluated(job: Job) -> None:
+    """Read the files that are evaluated on as a whole, so that no training document equals one of theirs.
+
+    Raises:
+        InputError: an evaluation set has no document.
+    """
+    num_hashes = dict.fromkeys(job.set_names, 0)
     for ordinal, unit in enumerate(job.units):
-        if unit.is_held_out and not job.work.has_hashes(ordinal):
+        if not unit.is_evaluated:
+            continue
+        path = job.work.hashes(ordinal, unit)
+        if not path.is_file():
             batches = read_unit(unit, on_bad_record=job.config.on_bad_record)
-            job.work.write_hashes(ordinal, [document.hash for batch in batches for document, _ in batch.documents()])
+            write_hashes(path, [document.hash for batch in batches for document, _ in batch.documents()])
+        if unit.evaluation_set is not None:
+            num_hashes[unit.evaluation_set] += len(read_hashes([path]))
+    for name, number in num_hashes.items():
+        check_not_empty(name, number)
 
 
 def _tokenizer(job: Job) -> CorpusTokenizer:
@@ -154,9 +183,9 @@ def _tokenizer(job: Job) -> CorpusTokenizer:
 
 
 def _training_texts(job: Job) -> list[str]:
-    rule = HeldOutRule(job.encoder_settings.held_out_fraction, job.work.held_out_hashes())
+    rule = job.work.rule(job.encoder_settings.held_out_fraction)
     sample = TextSample(job.config.tokenizer.train_megabytes * 1e6)
-    training = [unit for unit in job.units if not unit.is_held_out]
+    training = [unit for unit in job.units if not unit.is_evaluated]
     names: set[str | None] = set()
     with Progress("sample text for the tokenizer", training) as progress:
         for unit in training:
@@ -188,10 +217,12 @@ def _manifest(job: Job, tokenizer: CorpusTokenizer) -> dict[str, Any]:
     inputs = [
         {"name": item["short_name"], "skipped": item["skipped"]} for marker in markers for item in marker["inputs"]
     ]
+    found = collect(markers, sets=job.set_names)
     return manifest.build(
         tokenizer=tokenizer.entry,
         dtype=indexed.dtype_for(tokenizer.entry.vocab_size),
-        domains=collect(markers),
+        domains=found.domains,
+        sets=found.sets,
         inputs=inputs,
         settings=settings,
     )

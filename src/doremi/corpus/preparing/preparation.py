@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import files
-from doremi.corpus.config import CorpusConfig, InputConfig
+from doremi.corpus.config import CorpusConfig, InputConfig, SetConfig, check_sets
 from doremi.corpus.preparing.in_memory import as_datasets
 from doremi.corpus.preparing.job import CheckDomains, Job, begin, config_digest, finish, finished
 from doremi.corpus.preparing.progress import Progress
@@ -39,7 +39,7 @@ def encode_here(job: Job, tokenizer: CorpusTokenizer, lock: FolderLock) -> None:
         for ordinal in _encoded(job, left, progress, tokenizer):
             progress.finish(job.units[ordinal])
             names.update(job.work.domains(ordinal))
-            check_names(names)  # now, not after the last of a thousand files
+            check_names(names, sets=job.set_names)  # now, not after the last of a thousand files
 
 
 def _encoded(job: Job, left: dict[int, Unit], progress: Progress, tokenizer: CorpusTokenizer) -> Iterator[int]:
@@ -57,14 +57,18 @@ def prepare(
     config: CorpusConfig,
     folder: str | Path,
     *,
+    sets: Sequence[SetConfig] = (),
     encode_all: EncodeAll = encode_here,
     check_domains: CheckDomains | None = None,
 ) -> TokenStore:
-    """Tokenise a corpus into ``folder``, or open it if that was done before.
+    """Tokenise a corpus and its evaluation sets into ``folder``, or open it if that was done before.
 
     An interrupted preparation goes on with the units that are not finished, and ends with the same bytes as an
     undisturbed one. The result does not depend on where the inputs lie, on the time, on the number of threads
     or on ``encode_all``, which encodes the units: `encode_here`, or what `doremi.corpus.preparing.cluster` has.
+
+    Documents of ``sets`` are stored beside the domains' and are none of theirs. Training documents with exactly the
+    text of one are left out and counted; held-out ones stay.
 
     ``check_domains`` is called with the names of the domains, to raise what it has against them, as early as they are
     known: at once where inputs or folders name them, else once all records were read to train a tokenizer. Where that
@@ -76,14 +80,15 @@ def prepare(
             being prepared by another process, the disk is full, or a domain ends without training or held-out text.
     """
     folder = Path(folder)
-    digest = config_digest(config)
+    check_sets(config, sets)
+    digest = config_digest(config, sets)
     if not WorkFolder(folder).exists() and (store := finished(folder, digest, config)) is not None:
         return store
     if config.store is not None:
         with locked(folder):
             files.remove_partial(folder)
             return in_place.refer(config, folder, config_digest=digest)
-    return run(Job.of(config, folder, check_domains=check_domains), encode_all)
+    return run(Job.of(config, folder, sets=sets, check_domains=check_domains), encode_all)
 
 
 def from_datasets(

@@ -6,12 +6,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from doremi import files, redaction
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, SetConfig
 from doremi.corpus.preparing.cluster import import_executor
 from doremi.corpus.preparing.job import CheckDomains, Job, begin, config_digest, finished
 from doremi.corpus.preparing.tasks import EncodeShare, Finish
@@ -43,7 +43,12 @@ class Submission:
 
 
 def submit(
-    config: CorpusConfig, folder: Path, options: SlurmOptions, *, check_domains: CheckDomains | None = None
+    config: CorpusConfig,
+    folder: Path,
+    options: SlurmOptions,
+    *,
+    sets: Sequence[SetConfig] = (),
+    check_domains: CheckDomains | None = None,
 ) -> Submission | None:
     """Plan a preparation here, tokenizer included, and submit the rest; None where the store is finished.
 
@@ -56,13 +61,15 @@ def submit(
     folder = folder.absolute()
     if shutil.which("sbatch") is None:
         raise InputError("--executor slurm: no sbatch on this machine; run this on a login node of a Slurm cluster")
-    redaction.refuse_in_jobs({"corpus": config.model_dump(mode="json")})
+    for key, sections in {"corpus": [config], "evaluation.sets": sets}.items():
+        for section in sections:
+            redaction.refuse_in_jobs({key: section.model_dump(mode="json")})
     import_executor("SlurmPipelineExecutor")
     with locked(folder), full_disk_reported(folder):
-        if finished(folder, config_digest(config), config) is not None:
+        if finished(folder, config_digest(config, sets), config) is not None:
             return None
         _check_queue(folder)
-        job = Job.of(config, folder, check_domains=check_domains)
+        job = Job.of(config, folder, sets=sets, check_domains=check_domains)
         begin(job)
         job.work.forget_failures()
         return _submit(job, options)
@@ -87,7 +94,7 @@ def _submit(job: Job, options: SlurmOptions) -> Submission:
         "env_command": f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
         "skip_completed": False,  # the store's own markers say what is done
     }
-    share = EncodeShare(job.config, job.folder, num_threads=options.cpus_per_task)
+    share = EncodeShare(job.config, job.folder, sets=job.sets, num_threads=options.cpus_per_task)
     encode = Array(
         [share],
         tasks=options.num_tasks,
@@ -97,7 +104,7 @@ def _submit(job: Job, options: SlurmOptions) -> Submission:
     )
     encode.run()
     last = Array(
-        [Finish(job.config, job.folder)],
+        [Finish(job.config, job.folder, sets=job.sets)],
         tasks=1,
         job_name="doremi-finish",
         logging_dir=str(job.folder / LOGS / "finish"),

@@ -11,11 +11,11 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, SetConfig
 from doremi.corpus.preparing.job import Job, config_digest, finish, finished
 from doremi.corpus.preparing.units import encode_in_processes
 from doremi.corpus.preparing.work import Failure
@@ -28,8 +28,9 @@ from doremi.errors import InputError, RunFailedError
 class _Step:
     """A step that can be sent to another machine; relative paths are those of the machine that made it."""
 
-    def __init__(self, config: CorpusConfig, folder: Path) -> None:
+    def __init__(self, config: CorpusConfig, folder: Path, *, sets: Sequence[SetConfig] = ()) -> None:
         self._config = config.model_dump_json()
+        self._sets = [item.model_dump_json() for item in sets]
         self._folder = str(folder.absolute())
         self._directory = str(Path.cwd())
 
@@ -40,11 +41,12 @@ class _Step:
     def _job(self) -> Iterator[Job | None]:
         """The job as this machine sees it; None where it is finished already."""
         config, folder = CorpusConfig.model_validate_json(self._config), Path(self._folder)
+        sets = [SetConfig.model_validate_json(item) for item in self._sets]
         with contextlib.chdir(self._directory), full_disk_reported(folder):
-            if finished(folder, config_digest(config), config) is not None:
+            if finished(folder, config_digest(config, sets), config) is not None:
                 yield None
                 return
-            job = Job.of(config, folder)
+            job = Job.of(config, folder, sets=sets)
             if (difference := job.work.difference(job.digest, job.inputs)) is not None:
                 raise InputError(
                     f"{folder}: host {socket.gethostname()} sees {difference} than the machine that planned; all of "
@@ -62,11 +64,14 @@ class EncodeShare(_Step):
     Args:
         config: of the corpus.
         folder: of the store.
+        sets: the evaluation sets that are stored with it.
         num_threads: CPUs that a task may use; None: all that it sees.
     """
 
-    def __init__(self, config: CorpusConfig, folder: Path, *, num_threads: int | None = None) -> None:
-        super().__init__(config, folder)
+    def __init__(
+        self, config: CorpusConfig, folder: Path, *, sets: Sequence[SetConfig] = (), num_threads: int | None = None
+    ) -> None:
+        super().__init__(config, folder, sets=sets)
         self._num_threads = num_threads
         self._head = (socket.gethostname(), os.getpid())
 

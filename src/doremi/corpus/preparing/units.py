@@ -17,7 +17,6 @@ from doremi.corpus.preparing.work import WorkFolder
 from doremi.corpus.reading.batches import Batch
 from doremi.corpus.reading.documents import OnBadRecord
 from doremi.corpus.reading.grouping import Unit
-from doremi.corpus.reading.split import HeldOutRule
 from doremi.corpus.storing.store import TOKENIZER_FOLDER
 from doremi.corpus.tokenizing import tokenizers
 from doremi.corpus.tokenizing.backends import Backend
@@ -47,7 +46,7 @@ class Encoder:
         self._tokenizer = tokenizer or tokenizers.load(
             str(settings.store / TOKENIZER_FOLDER), encode_with=settings.encode_with
         )
-        self._rule = HeldOutRule(settings.held_out_fraction, self._work.held_out_hashes())
+        self._rule = self._work.rule(settings.held_out_fraction)
 
     def encode(self, ordinal: int, unit: Unit, *, advance: Callable[[Batch], None] = lambda _: None) -> None:
         """Write the shards of one unit, then its marker. Idempotent."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field, NonNegativeInt
 
 from doremi import files
@@ -16,7 +15,7 @@ from doremi.corpus.config import Split
 from doremi.corpus.preparing.encode import Encoded
 from doremi.corpus.reading.grouping import UNIT_BYTES, Unit
 from doremi.corpus.reading.inputs import Commits, InputFile, pinned_commits
-from doremi.corpus.reading.split import read_hashes, write_hashes
+from doremi.corpus.reading.split import HeldOutRule, read_hashes
 from doremi.corpus.storing import manifest_schema
 from doremi.errors import InputError, RunFailedError
 from doremi.files import checked_json
@@ -75,7 +74,7 @@ class _Failed(checked_json.Part):
 
 
 class WorkFolder:
-    """The plan of a preparation, the hashes of held-out documents and a marker for each finished unit."""
+    """The plan of a preparation, the hashes of documents that are evaluated on and a marker for each finished unit."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -150,20 +149,17 @@ class WorkFolder:
         return content
 
     def domains(self, ordinal: int) -> set[str]:
-        """Domains that unit number ``ordinal`` has documents of."""
-        return {shard["domain"] for shard in self.marker(ordinal)["shards"]}
+        """Domains that unit number ``ordinal`` has documents of; none of an evaluation set's."""
+        return {shard["domain"] for shard in self.marker(ordinal)["shards"] if shard["split"] != "set"}
 
-    def has_hashes(self, ordinal: int) -> bool:
-        """Whether the held-out unit was read for its hashes."""
-        return self._hashes(ordinal).is_file()
+    def hashes(self, ordinal: int, unit: Unit) -> Path:
+        """Where the content hashes of a unit lie that is evaluated on as a whole, once it was read for them."""
+        return self._folder / "hashes" / ("sets" if unit.evaluation_set is not None else "") / f"{ordinal:05d}.u64"
 
-    def write_hashes(self, ordinal: int, hashes: Sequence[int]) -> None:
-        """Keep the content hashes of a held-out unit."""
-        write_hashes(self._hashes(ordinal), hashes)
-
-    def held_out_hashes(self) -> np.ndarray:
-        """Sorted uint64[n]: the contents that training must not see."""
-        return read_hashes(sorted(self._folder.glob("hashes/*.u64")))
+    def rule(self, held_out_fraction: float) -> HeldOutRule:
+        """The split, once all units that are evaluated on have their hashes: training must not see what they hold."""
+        held_out, of_sets = (read_hashes(sorted(self._folder.glob(f"hashes/{place}*.u64"))) for place in ("", "sets/"))
+        return HeldOutRule(held_out_fraction, held_out, of_sets)
 
     def remove(self) -> None:
         """Everything is in the manifest now."""
@@ -194,9 +190,6 @@ class WorkFolder:
 
     def _marker(self, ordinal: int) -> Path:
         return self._folder / "finished" / f"{ordinal:05d}.json"
-
-    def _hashes(self, ordinal: int) -> Path:
-        return self._folder / "hashes" / f"{ordinal:05d}.u64"
 
 
 def _plan(config_digest: str, inputs: Sequence[InputFile], unit_bytes: int) -> dict[str, Any]:

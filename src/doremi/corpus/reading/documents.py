@@ -156,10 +156,9 @@ def _parse_item(item: Any, file: InputFile) -> Document:
         raise InputError(
             f"{file.name} yielded {_kind_of(item)}; it must yield pairs (domain, text) or (domain, token ids)"
         )
-    domain, content = item
-    if isinstance(content, str):
-        return _text(_domain(domain), content)
-    return _tokens(_domain(domain), content)
+    name, content = item
+    domain = _domain(name) if file.domain is None else file.domain
+    return _text(domain, content) if isinstance(content, str) else _tokens(domain, content)
 
 
 def _text(domain: str, text: Any) -> Document:

@@ -33,9 +33,14 @@ class Unit:
         return last if len(self.files) == 1 else f"{len(self.files):,} files up to {last}"
 
     @property
-    def is_held_out(self) -> bool:
-        """Whether its place holds all of it out."""
-        return self.files[0].split == "held_out"
+    def is_evaluated(self) -> bool:
+        """Whether its place says that all of it is evaluated on, and none of it trained on."""
+        return self.files[0].is_evaluated
+
+    @property
+    def evaluation_set(self) -> str | None:
+        """The evaluation set that it is of, if any."""
+        return self.files[0].domain if self.files[0].split == "set" else None
 
 
 def units(inputs: Sequence[InputFile], *, unit_bytes: int) -> list[Unit]:
@@ -59,7 +64,7 @@ def units(inputs: Sequence[InputFile], *, unit_bytes: int) -> list[Unit]:
 
 
 def _go_together(file: InputFile, other: InputFile) -> bool:
-    is_one_side = (file.split == "held_out") == (other.split == "held_out")
+    is_one_side = file.is_evaluated == other.is_evaluated
     return file.config is other.config and is_one_side and _has_size(file) and _has_size(other)
 
 

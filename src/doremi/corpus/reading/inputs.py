@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from doremi import files, redaction
-from doremi.corpus.config import CorpusConfig, InputConfig, Split
+from doremi.corpus.config import CorpusConfig, InputConfig, SetConfig, Split
 from doremi.corpus.reading import hub, parquet
 from doremi.corpus.reading.hub import HubPart
 from doremi.corpus.reading.listing import Kind, Leaf, leaves
@@ -40,7 +40,7 @@ class InputFile:
     kind: Kind
     config: InputConfig
     paths: tuple[Source, ...] = ()  # one, but all documents of a domain for TEXT and none for READER
-    domain: str | None = None  # None: each record names its own
+    domain: str | None = None  # or the evaluation set; None: each record names its own
     split: Split | None = None  # None: each document by the hash of its content
     dataset: Any = None  # a datasets.Dataset already in memory
     part: RowGroups | HubPart | None = None  # None: all of it
@@ -61,6 +61,11 @@ class InputFile:
             return f"dataset {self.domain}"
         name: str = redaction.identity_of_path(str(self.paths[0] if len(self.paths) == 1 else self.paths[0].parent))
         return name  # without a password: it is written into the store
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether its place says that all of it is evaluated on, and none of it trained on."""
+        return self.split in ("held_out", "set")
 
     @property
     def short_name(self) -> str:
@@ -94,24 +99,44 @@ def pinned_commits(inputs: Sequence[InputFile]) -> Commits:
     return {_dataset_key(config): part.commit for config, part in parts if part.commit is not None}
 
 
-def input_files(config: CorpusConfig, *, commits: Commits = MappingProxyType({})) -> list[InputFile]:
+def input_files(
+    config: CorpusConfig, *, sets: Sequence[SetConfig] = (), commits: Commits = MappingProxyType({})
+) -> list[InputFile]:
     """Every input file of a recipe, held-out ones first: training documents are checked against their hashes.
+
+    Files of evaluation sets come last, so that the shards of the domains are those of a recipe without sets.
 
     Args:
         config: of the corpus.
+        sets: text that is stored with it, to evaluate on.
         commits: those of a preparation that was begun, which goes on with them wherever the branches are now.
 
     Raises:
         MissingFileError: a path that does not exist, a pattern that matches nothing, a dataset that cannot be had.
         InputError: a file of a type that cannot be read, no domain for a file, text that would be read twice.
     """
-    training = [file for item in config.inputs for file in _expand(item, commits)]
+    training = [file for item in config.inputs for file in _expand(item, commits, place=_place)]
     if config.held_out_inputs:
         training = [replace(file, split=file.split or "train") for file in training]
-    held_out = [replace(file, split="held_out") for item in config.held_out_inputs for file in _expand(item, commits)]
+    held_out = [
+        replace(file, split="held_out")
+        for item in config.held_out_inputs
+        for file in _expand(item, commits, place=_place)
+    ]
     for files_of_a_side in (training, held_out):
         _check_distinct(files_of_a_side)
-    return sorted([*held_out, *training], key=lambda file: file.split != "held_out")
+    return [*sorted([*held_out, *training], key=lambda file: file.split != "held_out"), *_set_files(sets, commits)]
+
+
+def _set_files(sets: Sequence[SetConfig], commits: Commits) -> list[InputFile]:
+    found = [
+        replace(file, domain=item.name, split="set")
+        for item in sets
+        for file in _expand(item.as_input(), commits, place=_all_of_it)
+    ]
+    for name in dict.fromkeys(item.name for item in sets):
+        _check_distinct([file for file in found if file.domain == name])
+    return found
 
 
 def _check_distinct(found: Sequence[InputFile]) -> None:
@@ -148,14 +173,14 @@ def _places(file: InputFile) -> Iterator[tuple[object, str]]:
         yield (file.config.reader or file.config.dataset), file.name
 
 
-def _expand(config: InputConfig, commits: Commits) -> list[InputFile]:
+def _expand(config: InputConfig, commits: Commits, *, place: Placing) -> list[InputFile]:
     if config.reader is not None:
         return [InputFile(Kind.READER, config)]
     if config.dataset is not None:
         parts = hub.divide(config.dataset, commit=commits.get(_dataset_key(config)))
         return [InputFile(Kind.HUB_DATASET, config, domain=config.domain, part=part) for part in parts]
     assert config.path is not None  # the recipe gives one of the three
-    placed = [_input_file(config, *place) for place in _place(leaves(config.path))]
+    placed = [_input_file(config, *found) for found in place(leaves(config.path))]
     return [unit for file in _grouped([file for file in placed if file is not None]) for unit in _divided(file)]
 
 
@@ -180,6 +205,15 @@ def _place(found: Sequence[Leaf]) -> Iterator[_Place]:
         split = _SPLIT_FOLDERS[leaf.folders[0]] if in_splits else None
         below = leaf.folders[1:] if in_splits else leaf.folders
         yield _Place(leaf, below[0] if below else None, split)
+
+
+def _all_of_it(found: Sequence[Leaf]) -> Iterator[_Place]:
+    """Whatever the folders of an evaluation set are called, all of it is read."""
+    for leaf in found:
+        yield _Place(leaf, None, None)
+
+
+Placing = Callable[[Sequence[Leaf]], Iterator[_Place]]
 
 
 def _input_file(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
-from doremi.corpus.config import CorpusConfig
+from doremi.corpus.config import CorpusConfig, SetConfig
 from doremi.corpus.reading import remote
 from doremi.corpus.reading.sources import Source
 from doremi.errors import InputError, MissingFileError
@@ -61,13 +61,14 @@ def leaves(pattern: str) -> list[Leaf]:
     return list({leaf.source: leaf for leaf in found}.values())  # ``**`` names a folder and the files in it
 
 
-def check_inputs(config: CorpusConfig) -> None:
-    """List the local inputs of a corpus: all that can be known of them without reading, and without the network.
+def check_inputs(config: CorpusConfig, *, sets: Sequence[SetConfig] = ()) -> None:
+    """List the local inputs of a corpus and of its evaluation sets: all that can be known of them without reading and
+    without the network.
 
     Raises:
         MissingFileError, InputError: as `leaves`.
     """
-    for item in (*config.inputs, *config.held_out_inputs):
+    for item in (*config.inputs, *config.held_out_inputs, *sets):
         if item.path is not None and not remote.is_remote(item.path):
             leaves(item.path)
 

@@ -15,6 +15,8 @@ from doremi.corpus.reading.documents import Document
 from doremi.corpus.tokenizing.long_texts import cut_at_spaces
 
 _HASH_RANGE = 1 << 64
+HELD_OUT_ELSEWHERE = "training document equal to a held-out one"
+IN_A_SET = "training document equal to one of an evaluation set"
 MAX_SAMPLED_CHARACTERS = 1 << 20  # of a piece: training a BPE on more takes a hundred bytes for each
 
 
@@ -25,23 +27,34 @@ class HeldOutRule:
         fraction: share of the range of XXH3-64 that is held out.
         hashes: sorted uint64[n], the contents of all documents that are held out by their place; a training document
             with one of them is left out, so that nothing is trained on and evaluated.
+        set_hashes: the same of all documents of evaluation sets. A document of theirs that is held out stays in both.
     """
 
-    def __init__(self, fraction: float, hashes: np.ndarray | None = None) -> None:
+    def __init__(self, fraction: float, hashes: np.ndarray | None = None, set_hashes: np.ndarray | None = None) -> None:
         self._threshold = int(fraction * _HASH_RANGE)
         self._hashes = np.empty(0, np.uint64) if hashes is None else hashes
+        self._set_hashes = np.empty(0, np.uint64) if set_hashes is None else set_hashes
 
     def side(self, document: Document, given: Split | None) -> Split | None:
         """Where a document goes, None for nowhere. ``given`` is what its place says, if anything."""
+        if given == "set":
+            return given
         if given == "held_out" or (given is None and document.hash < self._threshold):
             return "held_out"
-        return None if self._is_held_out_elsewhere(document.hash) else "train"
+        return None if self.reason(document) else "train"
 
-    def _is_held_out_elsewhere(self, content_hash: int) -> bool:
-        if len(self._hashes) == 0:
-            return False
-        index = int(np.searchsorted(self._hashes, np.uint64(content_hash)))
-        return index < len(self._hashes) and int(self._hashes[index]) == content_hash
+    def reason(self, document: Document) -> str | None:
+        """Why a document is not trained on although its place does not hold it out; None: nothing speaks against it."""
+        if _contains(self._hashes, document.hash):
+            return HELD_OUT_ELSEWHERE
+        return IN_A_SET if _contains(self._set_hashes, document.hash) else None
+
+
+def _contains(hashes: np.ndarray, content_hash: int) -> bool:
+    if len(hashes) == 0:
+        return False
+    index = int(np.searchsorted(hashes, np.uint64(content_hash)))
+    return index < len(hashes) and int(hashes[index]) == content_hash
 
 
 def write_hashes(path: Path, hashes: Iterable[int]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from doremi.corpus.config import Split
 from doremi.corpus.storing.manifest import ShardEntry
@@ -16,46 +16,81 @@ logger = logging.getLogger(__name__)
 MAX_FILES_TOLD = 20
 
 Domains = dict[str, dict[Split, list[ShardEntry]]]
+Sets = dict[str, list[ShardEntry]]
 
 
-def collect(markers: Sequence[Mapping[str, Any]]) -> Domains:
-    """The shards of each domain and split in the order of the units; warns of what was left out, and of domains
-    without held-out documents: an experiment that uses one of them is refused, one that leaves them out is not.
+class Contents(NamedTuple):
+    """The shards of a store, each list in the order of the units."""
+
+    domains: Domains
+    sets: Sets  # text to evaluate on that belongs to no domain
+
+
+def collect(markers: Sequence[Mapping[str, Any]], *, sets: Iterable[str] = ()) -> Contents:
+    """What all units hold; warns of what was left out, and of domains without held-out documents: an experiment that
+    uses one of them is refused, one that leaves them out is not.
 
     Raises:
-        InputError: no document at all, a domain without training documents, or two domains whose names differ only in
-            case.
+        InputError: no document at all, a domain without training documents, a set of ``sets`` without any, or names
+            that `check_names` refuses.
     """
     inputs = [item for marker in markers for item in marker["inputs"]]
     _report_skipped(inputs)
     domains: Domains = {}
-    for marker in markers:
-        for shard in marker["shards"]:
-            splits = domains.setdefault(shard["domain"], {})
-            splits.setdefault(shard["split"], []).append(ShardEntry(**shard["entry"]))
+    of_sets: Sets = {name: [] for name in sets}
+    for shard in (shard for marker in markers for shard in marker["shards"]):
+        name, split, entry = shard["domain"], shard["split"], ShardEntry(**shard["entry"])
+        place = of_sets[name] if split == "set" else domains.setdefault(name, {}).setdefault(split, [])
+        place.append(entry)
     if not domains:
         raise InputError(
             f"corpus: no document in {', '.join(item['name'] for item in inputs[:3])}; is it the right input?"
         )
-    check_names(domains)
+    check_names(domains, sets=of_sets)
     for name, splits in sorted(domains.items()):
         _check_both_sides(name, splits)
-    return domains
+    for name, shards in of_sets.items():
+        check_not_empty(name, sum(shard.documents for shard in shards))
+    return Contents(domains, of_sets)
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse names that differ only in case: on some file systems they would be one folder.
+def check_not_empty(name: str, num_documents: int) -> None:
+    """Refuse an evaluation set without a document.
 
     Raises:
-        InputError: names both.
+        InputError: there is none.
     """
+    if num_documents == 0:
+        raise InputError(
+            f"evaluation.sets: {name!r} has no document; is it the right input? Correct it or drop the set"
+        )
+
+
+def check_names(names: Collection[str], *, sets: Collection[str] = ()) -> None:
+    """Refuse names that differ only in case: on some file systems they would be one folder. Sets have names of their
+    own.
+
+    Raises:
+        InputError: names both domains, or the set.
+    """
+    _check_case("domains", names, remedy="give them one spelling in the inputs")
+    _check_case("evaluation.sets:", sets, remedy="give them one spelling")
+    domains = {name.casefold(): name for name in names}
+    for name in sets:
+        if (domain := domains.get(name.casefold())) is not None:
+            raise InputError(
+                f"evaluation.sets: {name!r} is the name of a domain of the corpus too ({domain!r}); results could not "
+                "tell them apart. Rename the set"
+            )
+
+
+def _check_case(what: str, names: Iterable[str], *, remedy: str) -> None:
     seen: dict[str, str] = {}
     for name in sorted(names):
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise InputError(
-                f"domains {other!r} and {name!r} differ only in case and would share a folder on some systems; give "
-                "them one spelling in the inputs"
+                f"{what} {other!r} and {name!r} differ only in case and would share a folder on some systems; {remedy}"
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from doremi.corpus.reading.split import IN_A_SET
 from doremi.corpus.storing.contents import in_words
 from doremi.corpus.storing.store import TokenStore
 from doremi.text import visible
@@ -16,6 +17,7 @@ _COLUMNS = (
     "domain", "documents", "tokens", "MB", "bytes/token", "sequences", "share", "packed", "padded",
     "held-out docs", "tokens", "MB",
 )  # fmt: skip
+_SET_COLUMNS = ("evaluation set", "documents", "tokens", "MB")
 _GROUPS = (slice(1, 6), slice(6, 9), slice(9, None))  # text and tokens, natural weights, what is held out
 
 
@@ -46,6 +48,16 @@ class DomainFacts:
         return self.bytes / max(self.tokens - self.documents, 1)
 
 
+@dataclass(frozen=True)
+class SetFacts:
+    """The size of an evaluation set."""
+
+    name: str
+    documents: int
+    tokens: int  # one EOS a document included
+    bytes: int  # of UTF-8
+
+
 def describe(store: TokenStore, *, sequence_length: int = 1024) -> list[DomainFacts]:
     """The size of every domain, in the store's order. O(documents): reads the indices, none of the tokens."""
     lengths = {name: store.document_lengths(name) for name in store.names}
@@ -67,6 +79,19 @@ def describe(store: TokenStore, *, sequence_length: int = 1024) -> list[DomainFa
             held_out_bytes=store.num_bytes(name, split="held_out"),
         )
         for name in store.names
+    ]
+
+
+def describe_sets(store: TokenStore) -> list[SetFacts]:
+    """The size of every evaluation set, in the store's order."""
+    return [
+        SetFacts(
+            name=name,
+            documents=store.num_documents(name, split="set"),
+            tokens=store.num_tokens(name, split="set"),
+            bytes=store.num_bytes(name, split="set"),
+        )
+        for name in store.sets
     ]
 
 
@@ -92,8 +117,28 @@ def show(store: TokenStore, *, sequence_length: int = 1024, width: int | None = 
         f"{store.dtype}, {vocabulary}, encoded by {encoded_by}; digest {store.digest}"
         f"{_left_out(store)}"
     )
-    wrapped = text if width is None else "\n".join(textwrap.fill(line, width) for line in text.splitlines())
-    return f"{table}\n{wrapped}"
+    return f"{table}\n{_wrapped(text, width)}{_show_sets(store, width)}"
+
+
+def _wrapped(text: str, width: int | None) -> str:
+    return text if width is None else "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+
+
+def _show_sets(store: TokenStore, width: int | None) -> str:
+    """A further table of the evaluation sets, if there are any, and what the training text lacks for their sake."""
+    if not store.sets:
+        return ""
+    rows = [
+        [visible(found.name), f"{found.documents:,}", f"{found.tokens:,}", _megabytes(found.bytes)]
+        for found in describe_sets(store)
+    ]
+    text = f"never trained on; training documents left out because they equal one of a set: {num_left_out(store):,}"
+    return f"\n\n{_aligned([_SET_COLUMNS, *rows])}\n{_wrapped(text, width)}"
+
+
+def num_left_out(store: TokenStore) -> int:
+    """Training documents that were left out because they equal one of an evaluation set."""
+    return sum(item["skipped"].get(IN_A_SET, 0) for item in store.manifest.get("inputs", []))
 
 
 def is_unknown(store: TokenStore) -> bool:
@@ -121,6 +166,8 @@ def to_json(store: TokenStore, *, sequence_length: int = 1024) -> dict[str, Any]
         "sequence_length": sequence_length,
         "inputs": store.manifest.get("inputs", []),  # name, and the records left out by reason
         "domains": [dict(vars(domain)) for domain in describe(store, sequence_length=sequence_length)],
+        "sets": [dict(vars(found)) for found in describe_sets(store)],
+        "left_out_for_sets": num_left_out(store),
     }
 
 

@@ -57,9 +57,10 @@ def verify(path: str | Path) -> Verification:
     expected = list(manifest.expected_files(folder, content))
     faults = [*_tokenizer_faults(folder, content), *_shard_faults(expected)]
     megabytes = sum(file.num_bytes for file in expected) / 1e6
+    of_sets = f", those of {len(sets):,} evaluation sets among them," if (sets := content.get("sets")) else ""
     assurance = (
         f"every file is as it was written: the manifest, the tokenizer and {len(expected):,} files of tokens and "
-        f"indices ({megabytes:,.1f} MB) have their digests"
+        f"indices ({megabytes:,.1f} MB){of_sets} have their digests"
     )
     return Verification(faults, assurance)
 

@@ -43,13 +43,15 @@ def build(
     tokenizer: TokenizerEntry,
     dtype: str,
     domains: dict[str, dict[Split, list[ShardEntry]]],
+    sets: dict[str, list[ShardEntry]] | None = None,
     inputs: Sequence[dict[str, Any]],
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """The manifest as JSON. ``settings`` and ``inputs`` are a record; they do not enter the digest.
 
-    The digest is that of the content alone (domains, shards, tokenizer), so that the same documents prepared from
-    another place, at another time or by another number of workers have the same one.
+    The digest is that of the content alone (domains, evaluation sets, shards, tokenizer), so that the same documents
+    prepared from another place, at another time or by another number of workers have the same one. Without sets it is
+    that of a store of which nobody asked for any.
     """
     content = {
         "format": FORMAT,
@@ -57,17 +59,23 @@ def build(
         "dtype": dtype,
         "tokenizer": dict(vars(tokenizer)),
         "domains": [
-            {"name": name, **{split: [shard.as_dict() for shard in domains[name].get(split, [])] for split in SPLITS}}
+            {"name": name, **{split: _as_dicts(domains[name].get(split, [])) for split in SPLITS}}
             for name in sorted(domains)
         ],
+        **({"sets": [{"name": name, "set": _as_dicts(sets[name])} for name in sorted(sets)]} if sets else {}),
     }
     return {**content, "digest": content_digest(content), **settings, "inputs": list(inputs)}
+
+
+def _as_dicts(shards: Sequence[ShardEntry]) -> list[dict[str, Any]]:
+    return [shard.as_dict() for shard in shards]
 
 
 def content_digest(manifest: Mapping[str, Any]) -> str:
     """The digest that ``manifest`` should have."""
     parts = ("format", "version", "dtype", "tokenizer", "domains")
-    return files.digest_json({key: manifest.get(key) for key in parts})
+    sets = {"sets": manifest["sets"]} if "sets" in manifest else {}  # whose absence is that of older stores
+    return files.digest_json({key: manifest.get(key) for key in parts} | sets)
 
 
 def is_unchanged(manifest: Mapping[str, Any]) -> bool:
@@ -123,13 +131,19 @@ def _check_end(folder: Path, content: dict[str, Any]) -> None:
 
 
 def shard_entries(domain: dict[str, Any], split: Split) -> list[ShardEntry]:
-    """The shards of one domain of a manifest, in the order of its virtual concatenation."""
+    """The shards of one domain or evaluation set of a manifest, in the order of its virtual concatenation."""
     return [ShardEntry(**entry) for entry in domain[split]]
 
 
 def entries(manifest: Mapping[str, Any]) -> dict[tuple[str, Split], list[ShardEntry]]:
-    """The shards of every domain and split."""
-    return {(domain["name"], split): shard_entries(domain, split) for domain in manifest["domains"] for split in SPLITS}
+    """The shards of every domain and split, and then of every evaluation set."""
+    of_domains = {
+        (domain["name"], split): shard_entries(domain, split) for domain in manifest["domains"] for split in SPLITS
+    }
+    of_sets: dict[tuple[str, Split], list[ShardEntry]] = {
+        (part["name"], "set"): shard_entries(part, "set") for part in manifest.get("sets", [])
+    }
+    return of_domains | of_sets
 
 
 class ExpectedFile(NamedTuple):

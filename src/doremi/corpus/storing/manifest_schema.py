@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from doremi.corpus.storing.packing import Packing
 from doremi.files import checked_json
@@ -61,6 +61,11 @@ class _Domain(checked_json.Part):
     held_out: list[Shard]
 
 
+class _Set(checked_json.Part):
+    name: str = Field(min_length=1)
+    set: list[Shard]
+
+
 class _Tokenizer(checked_json.Part):
     digest: str
     eos_token: str
@@ -74,13 +79,14 @@ class Manifest(_Settings):
     dtype: Literal["uint16", "int32"]
     tokenizer: _Tokenizer
     domains: list[_Domain] = Field(min_length=1)
+    sets: list[_Set] = Field(default_factory=list)
     digest: str
     encoded_by: list[str] = Field(default_factory=list)
     inputs: list[_Skipped]
 
-    @field_validator("domains")
-    @classmethod
-    def _check_names(cls, domains: list[_Domain]) -> list[_Domain]:
-        if repeated := [name for name, times in Counter(domain.name for domain in domains).items() if times > 1]:
-            raise ValueError(f"two domains are called {repeated[0]!a}")
-        return domains
+    @model_validator(mode="after")
+    def _check_names(self) -> Manifest:
+        counts = Counter([*(domain.name for domain in self.domains), *(part.name for part in self.sets)])
+        if repeated := [name for name, times in counts.items() if times > 1]:
+            raise ValueError(f"two domains{' or sets' if self.sets else ''} are called {repeated[0]!a}")
+        return self

@@ -33,7 +33,9 @@ class Rows(NamedTuple):
 class TokenStore:
     """A finished corpus. Use `TokenStore.open`; the object can be sent to other processes, which attach to it.
 
-    Holds no file open, and at most 32,768 memory maps, however many shards there are.
+    Its ``names`` are those of the domains, which have the splits "train" and "held_out"; its ``sets`` those of the
+    evaluation sets, whose text has the split "set" alone and belongs to no domain. Holds no file open, and at most
+    32,768 memory maps, however many shards there are.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TokenStore:
         self.manifest = content
         self.packing = packing
         self.names: tuple[str, ...] = tuple(domain["name"] for domain in content["domains"])
+        self.sets: tuple[str, ...] = tuple(part["name"] for part in content.get("sets", []))
         self.dtype: str = content["dtype"]
         self.eos_token_id: int = content["tokenizer"]["eos_token_id"]
         self.vocab_size: int = content["tokenizer"]["vocab_size"]
