@@ -9,6 +9,7 @@ from scipy import stats
 from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_results import TaskResult
 from doremi.experiment import few_shot_runs, planned_runs
+from doremi.experiment.results import planned_arms
 from tests import made_up
 
 
@@ -28,67 +29,66 @@ def seeds(*first_and_second):
     }
 
 
-ASKED = {
-    "baseline": seeds([0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]),
-    "main": seeds([1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]),
+ANSWERS = {
+    "natural": seeds([0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]),
+    "doremi": seeds([1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 1, 0]),
     "uniform": seeds([1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]),
 }
 
 
 def test_values_are_means_over_seeds():
-    found = few_shot_runs.summarise(ASKED)["a"]
-    assert found["runs"]["baseline"]["value"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
-    assert found["runs"]["baseline"]["by_seed"]["1"]["value"] == 0.5
-    assert (found["metric"], found["num_documents"], found["num_fewshot"]) == ("acc", 4, 1)
+    found = few_shot_runs.summarise(ANSWERS)["a"]
+    assert found.arms["natural"].value == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+    assert found.arms["natural"].by_seed["1"].value == 0.5
+    assert (found.metric, found.num_documents, found.num_fewshot) == ("acc", 4, 1)
 
 
 def test_the_average_counts_tasks_the_same():
-    found = few_shot_runs.averages(ASKED)
-    assert found["main"]["value"] == pytest.approx(np.mean([(0.5 + 0.5) / 2, (0.75 + 0.5) / 2, (0.25 + 0.5) / 2]))
-    assert found["main"]["tasks"] == ["a", "b"]
+    found = few_shot_runs.averages(ANSWERS)
+    assert found["doremi"].value == pytest.approx(np.mean([(0.5 + 0.5) / 2, (0.75 + 0.5) / 2, (0.25 + 0.5) / 2]))
+    assert found["doremi"].tasks == ["a", "b"]
 
 
 def test_perplexities_are_left_out_of_the_average():
-    asked = {"baseline": {0: {"a": result("a", [0, 1]), "p": result("p", [9, 7], higher_is_better=False)}}}
-    assert few_shot_runs.averages(asked)["baseline"]["tasks"] == ["a"]
-    only = {"baseline": {0: {"p": result("p", [9, 7], higher_is_better=False)}}}
+    answers = {"natural": {0: {"a": result("a", [0, 1]), "p": result("p", [9, 7], higher_is_better=False)}}}
+    assert few_shot_runs.averages(answers)["natural"].tasks == ["a"]
+    only = {"natural": {0: {"p": result("p", [9, 7], higher_is_better=False)}}}
     assert few_shot_runs.averages(only) == {}
 
 
 def test_differences_of_averages_are_paired_over_seeds():
-    main, *_ = few_shot_runs.compare_all(ASKED)
-    assert (main["tuned"], main["baseline"]) == ("main", "baseline")
+    found = few_shot_runs.compare(ANSWERS, "doremi", "natural")
+    assert (found.tuned, found.baseline) == ("doremi", "natural")
     after, before = [0.5, 0.625, 0.375], [0.375, 0.5, 0.25]
-    assert main["average"]["value"] == pytest.approx(0.125)
-    assert main["average"]["method"] == "none: all 3 seeds give the same number"
-    uniform = few_shot_runs.compare_all(ASKED)[1]
-    assert uniform["tuned"] == "uniform"
-    assert uniform["average"]["p_value"] == pytest.approx(stats.ttest_rel([0.75] * 3, before).pvalue)
-    assert np.mean(after) - np.mean(before) == pytest.approx(main["average"]["value"])
+    assert found.average.value == pytest.approx(0.125)
+    assert found.average.method == "none: all 3 seeds give the same number"
+    uniform = few_shot_runs.compare(ANSWERS, "uniform", "natural")
+    assert uniform.average.p_value == pytest.approx(stats.ttest_rel([0.75] * 3, before).pvalue)
+    assert np.mean(after) - np.mean(before) == pytest.approx(found.average.value)
 
 
 def test_documents_are_compared_in_their_mean_over_seeds():
     many = {
         run: {seed: {"a": result("a", (np.arange(40) + seed + shift) % 3 == 0)} for seed in range(3)}
-        for run, shift in (("baseline", 0), ("main", 1))
+        for run, shift in (("natural", 0), ("doremi", 1))
     }
-    many["main"][0] = {"a": result("a", np.arange(40) % 2)}
-    found = few_shot_runs.compare_all(many)[0]["tasks"]["a"]
+    many["doremi"][0] = {"a": result("a", np.arange(40) % 2)}
+    found = few_shot_runs.compare(many, "doremi", "natural").tasks["a"]
     mean = {
         run: np.mean([[*by_seed[s]["a"].scores.values()] for s in range(3)], axis=0) for run, by_seed in many.items()
     }
-    expected = stats.ttest_rel(mean["main"], mean["baseline"])
-    assert found["value"] == pytest.approx(mean["main"].mean() - mean["baseline"].mean())
-    assert found["p_value"] == pytest.approx(expected.pvalue)
-    assert found["method"] == "paired t over documents (n=40)"
-    whole = few_shot_runs.compare_all(many)[0]["average_over_documents"]
-    assert whole["value"] == pytest.approx(found["value"])  # of a single task
-    assert whole["p_value"] == pytest.approx(found["p_value"])
+    expected = stats.ttest_rel(mean["doremi"], mean["natural"])
+    assert found.value == pytest.approx(mean["doremi"].mean() - mean["natural"].mean())
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.method == "paired t over documents (n=40)"
+    whole = few_shot_runs.compare(many, "doremi", "natural").average_over_documents
+    assert whole.value == pytest.approx(found.value)  # of a single task
+    assert whole.p_value == pytest.approx(found.p_value)
 
 
 def test_an_average_needs_every_seed():
     perplexity = {"a": result("a", [9, 7], higher_is_better=False)}
-    assert few_shot_runs.averages({"main": ASKED["main"] | {1: perplexity}}) == {}
+    assert few_shot_runs.averages({"doremi": ANSWERS["doremi"] | {1: perplexity}}) == {}
 
 
 @pytest.fixture
@@ -107,7 +107,9 @@ def ask_all(tmp_path, monkeypatch):
     def ask(**evaluation):
         experiment = made_up.make(tmp_path, evaluation=evaluation)
         made_up.write_weights(experiment, {"a": 0.5, "b": 0.4, "c": 0.1})
-        return few_shot_runs.ask_all(experiment, planned_runs.comparisons(experiment)), asked
+        arms = planned_arms(experiment, planned_runs.comparisons(experiment))
+        runs = {label: arm.runs for label, arm in arms.items()}
+        return few_shot_runs.ask_all(experiment, runs, [("doremi", "natural")]), asked
 
     return ask
 
@@ -120,17 +122,15 @@ def test_every_final_model_is_asked_the_same(ask_all, tmp_path):
         (tmp_path / "rounds/01/reference", tmp_path / "rounds/01/reference/tasks"),
         (tmp_path / "runs/doremi/seed-9", tmp_path / "runs/doremi/seed-9/tasks"),
     }
-    assert (found["num_fewshot"], found["limit"], found["curves"]) == (2, 5, {})
-    assert found["average"]["main"]["value"] == pytest.approx(0.3)
-    assert [(pair["tuned"], pair["baseline"]) for pair in found["comparisons"]] == [
-        ("main", "baseline"), ("uniform", "baseline"), ("main", "uniform")
-    ]  # fmt: skip
+    assert (found.num_fewshot, found.limit, found.curves) == (2, 5, {})
+    assert found.average["doremi"].value == pytest.approx(0.3)
+    assert [(pair.tuned, pair.baseline) for pair in found.comparisons] == [("doremi", "natural")]
 
 
 def test_a_curve_has_the_steps_that_every_seed_has(ask_all, tmp_path):
     found, asked = ask_all(tasks=["x"], task_checkpoints="all")
-    assert found["curves"]["main"]["steps"] == [20, 30]
-    assert found["curves"]["main"]["average"] == pytest.approx([0.2, 0.3])
+    assert found.curves["doremi"].steps == [20, 30]
+    assert found.curves["doremi"].average == pytest.approx([0.2, 0.3])
     folder = tmp_path / "runs/doremi/seed-8"
     assert [(model, results) for model, _, results, _, _ in asked if folder in (model, model.parent)] == [
         (folder, folder / "tasks"), (folder / "checkpoint-20", folder / "tasks/checkpoint-20")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from doremi.evidence.recorded_results import load
+from doremi.evidence.results_file import load
 from doremi.experiment import recipe
+from doremi.report.markdown import render_markdown
+from doremi.report.render import epoch_limit
 from tests.processes import ROOT
 
 FOLDER = ROOT / "docs" / "results" / "minipile"
@@ -19,8 +21,8 @@ def results():
 
 def test_the_recipe_is_the_one_that_was_run(results):
     weights = recipe.load(FOLDER / "recipe.yaml").weights
-    assert list(results.runs) == ["baseline", "main", *weights.baselines]
-    assert {len(run.all_seeds) for run in results.runs.values()} == {weights.seeds}
+    assert list(results.arms) == ["natural", "doremi", *weights.baselines]
+    assert {len(arm.seeds) for arm in results.arms.values()} == {weights.seeds}
     assert results.provenance["command"] in README
 
 
@@ -37,8 +39,8 @@ def test_every_comparison_is_quoted_as_it_was_found(results):
 def test_every_domain_is_quoted_as_it_was_found(results):
     for name, domain in results.domains.items():
         row = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
-        assert f"| {domain.reference_weight:.4f} | {domain.doremi_weight:.4f} |" in row
-        assert all(f"| {value:.3f} " in row for value in domain.nats.values())
+        assert f"| {domain.prior:.4f} | {results.arms['doremi'].weights[name]:.4f} |" in row
+        assert all(f"| {arm.mean_nats(name):.3f} " in row for arm in results.arms.values())
 
 
 def test_the_sentences_quote_the_headline(results):
@@ -47,3 +49,14 @@ def test_the_sentences_quote_the_headline(results):
     assert f"{minus['uniform_mean']} nats per token in the uniform mean" in README
     assert f"better ({minus['reference_mean']}" in README
     assert f"a difference of {headline.verdict.minimal_detectable_effect:.3f} would have been found" in README
+
+
+def test_the_speed_up_is_quoted_as_it_was_found(results):
+    factor = next(found for found in results.comparisons if found.tuned == "uniform").speed_up.factor
+    assert f"{factor.value:.2f} times\nas fast ({factor.low:.2f} to {factor.high:.2f})" in README
+
+
+def test_the_report_follows_from_the_results(results):
+    recipe_text = (FOLDER / "recipe.yaml").read_text(encoding="utf-8")
+    expected = render_markdown(results, recipe=recipe_text, max_epochs=epoch_limit(recipe_text) or 4)
+    assert (FOLDER / "report.md").read_text(encoding="utf-8") == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 from doremi.experiment.planned_runs import pairs
 
 from doremi.evaluation.task_results import TaskResult
-from doremi.evidence.comparing import Evidence, SummaryCurve, compare, explained, mean_over_seeds
-from doremi.evidence.comparison import summarise
+from doremi.evidence.build import build
+from doremi.evidence.comparing import pairs
+from doremi.evidence.curves import HeldOutCurve
+from doremi.evidence.few_shot import FewShot
 from doremi.evidence.paired_documents import DocumentLosses
-from doremi.evidence.speed_up import cost
-from doremi.evidence.targets import Targets
+from doremi.evidence.schema import EvaluationSet, Results, Verify, mean
+from doremi.evidence.searches import Convergence, StageCost, Trajectory
+from doremi.evidence.study import FinishedSearch, Study, TrainedArm
 from doremi.experiment import few_shot_runs
 
 WORDS = (
@@ -27,9 +30,11 @@ WORDS = (
 JUNK = 11  # index of the domain that nothing can be learned from
 NUM_STEPS = 1200
 NUM_PARAMETERS, NUM_TOKENS = 205_632, NUM_STEPS * 16 * 128  # of every model
-CONTROL = "reference_without_floor"
+PLAIN_ARM = "reference_without_floor"
 STEP_SIZE, SMOOTHING = 1.0, 1e-3
-SUMMARIES = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
+SUMMARIES = ("uniform_mean", "reference_mean", "worst")
+SALTS = {"natural": 8, "doremi": 4}  # of their own noise
+ARMS = ("natural", "doremi", "uniform")
 
 
 def domain_names(num_domains: int) -> list[str]:
@@ -37,18 +42,49 @@ def domain_names(num_domains: int) -> list[str]:
     return [WORDS[i] if i < len(WORDS) else f"crawl-{i:03d}" for i in range(num_domains)]
 
 
-def make_results(
+def make_results(num_domains: int = 12, **options: Any) -> dict[str, Any]:
+    """The content of a `results.json`: see `make_study`."""
+    return content(build(make_study(num_domains, **options)))
+
+
+def content(results: Results) -> dict[str, Any]:
+    """As it is read from a file."""
+    return json.loads(json.dumps(results.model_dump()))
+
+
+def nats(results: dict[str, Any], arm: str, name: str) -> float:
+    """The mean loss over the seeds."""
+    return mean(results["arms"][arm]["nats"][name])
+
+
+def summary(results: dict[str, Any], arm: str, key: str) -> float:
+    """One summary of an arm, a mean over the seeds."""
+    return mean(results["arms"][arm]["summaries"][key])
+
+
+def answer(results: dict[str, Any], arm: str = "doremi") -> dict[str, float]:
+    """The weights of an arm."""
+    return results["arms"][arm]["weights"]
+
+
+def prior(results: dict[str, Any]) -> dict[str, float]:
+    """The reference weights."""
+    return {name: domain["prior"] for name, domain in results["domains"].items()}
+
+
+def make_study(
     num_domains: int = 12,
     *,
     names: list[str] | None = None,
-    runs: tuple[str, ...] = ("baseline", "main", "uniform"),
+    arms: tuple[str, ...] = ARMS,
     num_seeds: int = 3,
     num_recorded: int = 240,
     seed: int = 0,
-) -> dict[str, Any]:
-    """The content of a `results.json`; consistent in itself, the same for the same arguments.
+    **changes: Any,
+) -> Study:
+    """An experiment, consistent in itself, the same for the same arguments; the search is the one for ``doremi``.
 
-    Losses of documents and curves are made up; all that is said about them comes from `doremi.evaluation`.
+    Losses of documents and curves are made up; all that is said about them comes from `doremi.evidence`.
     """
     names = names or domain_names(num_domains)
     rng = np.random.default_rng(seed)
@@ -56,67 +92,26 @@ def make_results(
     reference = dict(zip(names, (tokens / tokens.sum()).tolist(), strict=True))
     trajectory = _trajectory(names, rng, num_recorded)
     doremi = {name: trajectory["average_weights"][name][-1] for name in names}
-    weights = _weights_by_run(runs, reference, doremi)
-    seeds = range(num_seeds)
-    models = {run: {s: _model(names, weights[run], run=run, seed=s) for s in seeds} for run in runs}
-    evidence = {run: _evidence(by_seed, reference) for run, by_seed in models.items()}
-    nats = {run: mean_over_seeds(found.nats) for run, found in evidence.items()}
+    weights = _weights_by_arm(arms, reference, doremi)
+    models = {arm: {s: _model(names, weights[arm], arm=arm, seed=s) for s in range(num_seeds)} for arm in arms}
+    scored = {name: losses.num_tokens for name, losses in models[arms[0]][0].losses.items()}
     search = {"reference": 2.5e12, "proxy": 4.1e12}
-    compared = _comparisons(evidence, reference, search_flops=sum(search.values()))
-    at_floor = [name for name in names if doremi[name] < 0.1 * reference[name]]
-    headline = compared[0]
-    return {
-        "format": 1,
-        "domains": {
-            name: {
-                "tokens": int(tokens[i]),
-                "held_out_tokens": int(models["main"][0].losses[name].num_tokens.sum()),
-                "held_out_documents": len(models["main"][0].losses[name].num_tokens),
-                "reference_weight": reference[name],
-                "doremi_weight": doremi[name],
-                "nats": {run: nats[run][name] for run in runs},
-                "bits_per_byte": {run: nats[run][name] / np.log(2) / 3.4 for run in runs},
-            }
-            for i, name in enumerate(names)
+    paid = {"doremi": sum(search.values())}
+    study = Study(
+        arms={arm: _arm(arm, weights[arm], tokens, models[arm], search_flops=paid.get(arm, 0.0)) for arm in arms},
+        control=arms[0],
+        target="uniform",
+        prior=reference,
+        tokens=dict(zip(names, tokens.tolist(), strict=True)),
+        sets={
+            name: EvaluationSet(tokens=int(found.sum()), bytes=round(3.4 * found.sum()), documents=len(found))
+            for name, found in scored.items()
         },
-        "runs": {
-            run: _run(run, names, np.array(list(weights[run].values())), tokens, evidence[run], reference)
-            for run in runs
-        },
-        **_summaries(evidence, reference, names),
-        "worst_domain": {run: max(nats[run], key=nats[run].__getitem__) for run in runs},
-        "without_floor": {"domains_at_floor": at_floor}
-        | _summaries(evidence, reference, [name for name in names if name not in at_floor])
-        if at_floor
-        else None,
-        "steps_to_match": headline["speed_up"]["steps_to_match"]["value"],
-        "num_better": sum(found["value"] < 0 for found in headline["domains"].values()),
-        "num_worse": sum(found["value"] > 0 for found in headline["domains"].values()),
-        "num_domains": len(names),
-        "verdict": headline["verdict"]["sentence"],
-        "comparisons": compared,
-        "control": explained(
-            evidence, baseline="baseline", control=CONTROL, tuned="main", targets=Targets(reference)
-        )
-        if CONTROL in runs
-        else None,
-        "curves": {run: _mean_curve(names, by_seed, reference) for run, by_seed in models.items()},
-        "trajectory": trajectory,
-        "convergence": {
-            "max_change": max(abs(doremi[name] - reference[name]) for name in names),
-            "effective_num_domains": float(np.exp(-sum(w * np.log(w) for w in doremi.values()))),
-            "status": "stopped at the maximum",
-            "changes": [0.2171, 0.0312],
-            "spread": {name: 0.1 * doremi[name] for name in names},
-        },
-        "alarms": [],
-        "costs": {
-            stage: {"train_seconds": flops / 4e10, "num_parameters": NUM_PARAMETERS, "num_tokens": NUM_TOKENS,
-                    "flops": flops}
-            for stage, flops in search.items()
-        },
-        "cost": asdict(cost(search, main=6.0 * NUM_PARAMETERS * NUM_TOKENS)),
-        "provenance": {
+        verify=Verify(size="main", seeds=num_seeds),
+        searches={"doremi": _search(search, trajectory, reference, doremi, plain=PLAIN_ARM in arms)}
+        if "doremi" in arms
+        else {},
+        provenance={
             "doremi": "0.1.0",
             "python": "3.11.7",
             "torch": "2.13.0",
@@ -126,25 +121,51 @@ def make_results(
             "tokenizer_digest": "5e2f8a90c4d34b0f8e6a7d1c2b3f4a5e",
             "command": "doremi run recipes/demo.yaml --out runs/demo --set seed=1",
         },
-    }  # fmt: skip
+    )
+    return replace(study, **changes)
 
 
-def make_tasks(runs: tuple[str, ...], *, num_seeds: int = 3) -> dict[str, Any]:
+def _search(
+    flops: dict[str, float],
+    trajectory: dict[str, Any],
+    reference: dict[str, float],
+    doremi: dict[str, float],
+    *,
+    plain: bool,
+) -> FinishedSearch:
+    return FinishedSearch(
+        flops=flops,
+        costs={
+            stage: StageCost(
+                train_seconds=found / 4e10, num_parameters=NUM_PARAMETERS, num_tokens=NUM_TOKENS, flops=found
+            )
+            for stage, found in flops.items()
+        },
+        convergence=Convergence(
+            max_change=max(abs(doremi[name] - weight) for name, weight in reference.items()),
+            effective_num_domains=float(np.exp(-sum(w * np.log(w) for w in doremi.values()))),
+            status="stopped at the maximum",
+            changes=[0.2171, 0.0312],
+            spread={name: 0.1 * weight for name, weight in doremi.items()},
+        ),
+        trajectory=Trajectory(**trajectory),
+        floor=[name for name, weight in reference.items() if doremi[name] < 0.1 * weight],
+        plain_arm=PLAIN_ARM if plain else None,
+    )
+
+
+def make_tasks(arms: tuple[str, ...], *, num_seeds: int = 3) -> dict[str, Any]:
     """The ``tasks`` of a `results.json`, through `doremi.experiment.few_shot_runs`."""
     rng = np.random.default_rng(0)
-    asked = {
-        run: {seed: {task: _answers(task, 0.3 + 0.1 * place, rng) for task in ("lambada", "squad")}
+    answers = {
+        arm: {seed: {task: _answers(task, 0.3 + 0.1 * place, rng) for task in ("lambada", "squad")}
               for seed in range(num_seeds)}
-        for place, run in enumerate(runs)
+        for place, arm in enumerate(arms)
     }  # fmt: skip
-    return {
-        "num_fewshot": 1,
-        "limit": None,
-        "tasks": few_shot_runs.summarise(asked),
-        "average": few_shot_runs.averages(asked),
-        "comparisons": few_shot_runs.compare_all(asked),
-        "curves": {run: {"steps": [400, 1200], "average": [0.2, 0.3]} for run in runs},
-    }
+    found = few_shot_runs.summary(answers, pairs(arms, control=arms[0], searched=["doremi"]))
+    curves = {arm: {"steps": [400, 1200], "average": [0.2, 0.3]} for arm in arms}
+    tasks = FewShot.model_validate({**found, "num_fewshot": 1, "limit": None, "curves": curves})
+    return json.loads(tasks.model_dump_json())
 
 
 def _answers(task: str, share: float, rng: np.random.Generator) -> TaskResult:
@@ -159,7 +180,7 @@ def _answers(task: str, share: float, rng: np.random.Generator) -> TaskResult:
 def write_run(run_dir: Path, results: dict[str, Any]) -> Path:
     """Write a run directory that `write_report` reads."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    weights = {name: domain["doremi_weight"] for name, domain in results["domains"].items()}
+    weights = results["arms"].get("doremi", {}).get("weights")
     (run_dir / "results.json").write_text(json.dumps(results, indent=1))
     (run_dir / "weights.json").write_text(
         json.dumps({"train_domain_weights": weights, "eval_domain_weights": weights}, indent=1)
@@ -226,27 +247,31 @@ class Model:
     losses: dict[str, DocumentLosses]  # at the end
 
 
-def _weights_by_run(
-    runs: tuple[str, ...], reference: dict[str, float], doremi: dict[str, float]
+def _weights_by_arm(
+    arms: tuple[str, ...], reference: dict[str, float], doremi: dict[str, float]
 ) -> dict[str, dict[str, float]]:
-    weights = {"baseline": reference, "main": doremi}
-    for index, run in enumerate(run for run in runs if run not in weights):
+    weights = {"natural": reference, "doremi": doremi}
+    for index, arm in enumerate(arm for arm in arms if arm not in weights):
         tempered = {name: w ** (0.3 * index) for name, w in reference.items()}  # uniform first, then ever closer
-        if run == CONTROL:
+        if arm == PLAIN_ARM:
             tempered = {name: w if doremi[name] >= 0.1 * w else 0.0 for name, w in reference.items()}
-        weights[run] = {name: w / sum(tempered.values()) for name, w in tempered.items()}
+        weights[arm] = {name: w / sum(tempered.values()) for name, w in tempered.items()}
     return weights
 
 
-def _model(names: list[str], weights: dict[str, float], *, run: str, seed: int) -> Model:
+def _model(names: list[str], weights: dict[str, float], *, arm: str, seed: int) -> Model:
     """Power-law learning curves; a domain's final loss falls with the logarithm of its weight."""
-    num_domains, shared, own = len(names), np.random.default_rng(0), np.random.default_rng([seed, len(run)])
+    num_domains, shared, own = (
+        len(names),
+        np.random.default_rng(0),
+        np.random.default_rng([seed, SALTS.get(arm, len(arm))]),
+    )
     steps = np.arange(0, NUM_STEPS + 1, 60)
     final = shared.uniform(2.4, 4.4, num_domains)
     if num_domains > JUNK:
         final[JUNK] = 5.6
     shares = np.array(list(weights.values()))
-    gain = 0.05 * np.log(np.maximum(shares, 1e-4) * num_domains) + {"main": 0.1, CONTROL: 0.05}.get(run, 0.0)
+    gain = 0.05 * np.log(np.maximum(shares, 1e-4) * num_domains) + {"doremi": 0.1, PLAIN_ARM: 0.05}.get(arm, 0.0)
     shape = (1 + steps / 90) ** -0.85
     nats = np.maximum(final - gain, 0.4)[:, None] + (7.6 - final)[:, None] * shape
     nats = nats + own.normal(0, 0.012, (num_domains, 1)) + own.normal(0, 0.006, nats.shape)
@@ -268,92 +293,26 @@ def _documents(
     return DocumentLosses(nats + noise - tokens * noise.sum() / tokens.sum(), tokens)
 
 
-def _evidence(by_seed: dict[int, Model], reference: dict[str, float]) -> Evidence:
-    weights = np.array(list(reference.values()))
-    return Evidence(
+def _arm(
+    arm: str, weights: dict[str, float], tokens: np.ndarray, by_seed: dict[int, Model], *, search_flops: float
+) -> TrainedArm:
+    return TrainedArm(
+        method=arm,
+        weights=weights,
         losses={seed: model.losses for seed, model in by_seed.items()},
-        curves={seed: SummaryCurve(model.steps, (weights @ model.nats).tolist()) for seed, model in by_seed.items()},
+        curves={
+            seed: HeldOutCurve(model.steps, dict(zip(weights, model.nats.tolist(), strict=True)))
+            for seed, model in by_seed.items()
+        },
         steps=NUM_STEPS,
-        flops_per_step=6.0 * NUM_PARAMETERS * NUM_TOKENS / NUM_STEPS,
+        num_parameters=NUM_PARAMETERS,
+        num_tokens=NUM_TOKENS,
+        train_flops=6.0 * NUM_PARAMETERS * NUM_TOKENS,
+        train_seconds=dict.fromkeys(by_seed, 71.4 + len(arm)),
+        folders={seed: f"runs/{arm}/seed-{seed}" for seed in by_seed},
+        epochs={
+            name: float(NUM_TOKENS * weight / size)
+            for (name, weight), size in zip(weights.items(), tokens, strict=True)
+        },
+        search_flops=search_flops,
     )
-
-
-def _comparisons(
-    evidence: dict[str, Evidence], reference: dict[str, float], *, search_flops: float
-) -> list[dict[str, Any]]:
-    return [
-        compare(
-            evidence,
-            tuned=tuned,
-            baseline=baseline,
-            targets=Targets(reference),
-            search_flops=search_flops if tuned == "main" else 0.0,
-        )
-        for tuned, baseline in pairs(evidence)
-    ]
-
-
-def _summaries(evidence: dict[str, Evidence], reference: dict[str, float], names: list[str]) -> dict[str, Any]:
-    found = {
-        run: [summarise({name: nats[name] for name in names}, reference) for nats in models.nats.values()]
-        for run, models in evidence.items()
-    }
-    return {
-        f"{key}_nats": {run: float(np.mean([getattr(s, key) for s in seeds])) for run, seeds in found.items()}
-        for key in ("uniform_mean", "reference_mean", "worst")
-    }
-
-
-def _curve(names: list[str], nats: np.ndarray, reference: dict[str, float]) -> dict[str, Any]:
-    return {
-        "uniform_mean_nats": nats.mean(axis=0).tolist(),
-        "reference_mean_nats": (np.array(list(reference.values())) @ nats).tolist(),
-        "worst_nats": nats.max(axis=0).tolist(),
-    }
-
-
-def _mean_curve(names: list[str], by_seed: dict[int, Model], reference: dict[str, float]) -> dict[str, Any]:
-    nats = np.mean([model.nats for model in by_seed.values()], axis=0)
-    curves = {str(seed): _curve(names, model.nats, reference) for seed, model in by_seed.items()}
-    means = {key: np.mean([curve[key] for curve in curves.values()], axis=0).tolist() for key in SUMMARIES}
-    return {
-        "steps": by_seed[0].steps,
-        "nats": {name: nats[i].tolist() for i, name in enumerate(names)},
-        **means,
-        **({"by_seed": curves} if len(curves) > 1 else {}),
-    }
-
-
-def _run(
-    run: str,
-    names: list[str],
-    weights: np.ndarray,
-    tokens: np.ndarray,
-    evidence: Evidence,
-    reference: dict[str, float],
-) -> dict[str, Any]:
-    label = {"baseline": "natural", "main": "doremi"}.get(run, run)
-    by_seed = {
-        str(seed): {
-            "folder": f"runs/{label}/seed-{seed}",
-            "train_seconds": 71.4 + len(run),
-            "nats": nats,
-            **{key: getattr(summarise(nats, reference), key.removesuffix("_nats")) for key in SUMMARIES},
-            "worst_domain": summarise(nats, reference).worst_domain,
-        }
-        for seed, nats in evidence.nats.items()
-    }  # fmt: skip
-    return {
-        "weights": label,
-        "domain_weights": {name: float(w) for name, w in zip(names, weights, strict=True)},
-        "seed": 0,
-        "seeds": list(evidence.losses),
-        "steps": NUM_STEPS,
-        "num_parameters": NUM_PARAMETERS,
-        "num_tokens": NUM_TOKENS,
-        "flops": 6.0 * NUM_PARAMETERS * NUM_TOKENS,
-        "train_seconds": sum(found["train_seconds"] for found in by_seed.values()),
-        "epochs": {name: float(NUM_TOKENS * weights[i] / tokens[i]) for i, name in enumerate(names)},
-        "folder": by_seed["0"]["folder"],
-        "by_seed": by_seed,
-    }

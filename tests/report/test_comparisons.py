@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from scipy import stats
 
-from doremi.evidence.recorded_results import parse
+from doremi.evidence.results_file import parse
 from doremi.report import comparisons
 from doremi.report.comparisons import Basis
 
@@ -23,10 +25,10 @@ def test_intervals_rest_on_seeds_where_there_are_three(num_seeds, basis):
 
 def test_domains_run_from_the_best_to_the_worst_and_end_with_the_unknown(results):
     changed = parse(make_results(12))
-    unknown = changed.comparisons[0].domains["stdlib"].model_copy(update={"value": None, "low": None, "high": None})
+    unknown = replace(changed.comparisons[0].domains["stdlib"], value=None, low=None, high=None)
     headline = changed.comparisons[0]
-    headline = headline.model_copy(update={"domains": headline.domains | {"stdlib": unknown}})
-    rows = comparisons.forest(headline).domains
+    headline = replace(headline, domains=headline.domains | {"stdlib": unknown})
+    rows = comparisons.forest(headline, changed.summary_labels).domains
     assert rows[-1].name == "stdlib"
     values = [row.judged.value for row in rows[:-1]]
     assert values == sorted(values)
@@ -35,18 +37,15 @@ def test_domains_run_from_the_best_to_the_worst_and_end_with_the_unknown(results
 def test_differences_are_those_of_the_seeds(results):
     """Against scipy's own paired t, from the losses of every seed beside them."""
     for row in comparisons.forests(parse(results))[0].domains:
-        main, baseline = (
-            [found["nats"][row.name] for found in results["runs"][run]["by_seed"].values()]
-            for run in ("main", "baseline")
-        )
-        expected = stats.ttest_rel(main, baseline).confidence_interval(0.95)
+        doremi, natural = (results["arms"][arm]["nats"][row.name] for arm in ("doremi", "natural"))
+        expected = stats.ttest_rel(doremi, natural).confidence_interval(0.95)
         assert row.judged.ends == pytest.approx((expected.low, expected.high))
 
 
 def test_pairs_are_in_the_order_of_the_file(results):
     rows = comparisons.pair_rows(parse(results))
     assert [(row.tuned, row.baseline) for row in rows] == [
-        ("main", "baseline"), ("uniform", "baseline"), ("main", "uniform"),
+        ("doremi", "natural"), ("uniform", "natural"), ("doremi", "uniform"),
     ]  # fmt: skip
     assert [row.minimal_detectable_effect for row in rows] == [
         found["verdict"]["minimal_detectable_effect"] for found in results["comparisons"]
@@ -60,5 +59,5 @@ def test_the_verdict_of_one_seed_claims_nothing_though_documents_differ():
     assert row.minimal_detectable_effect is None
 
 
-def test_no_control_no_rows(results):
+def test_no_plain_arm_no_rows(results):
     assert comparisons.explained_rows(parse(results)) == []

@@ -11,7 +11,7 @@ import pytest
 from doremi.report.render import write_report
 from doremi.report.side_by_side import write_comparison
 
-from .synthetic import make_results, make_tasks, write_run
+from .synthetic import ARMS, make_results, make_tasks, write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH")
@@ -85,7 +85,7 @@ def with_own_script(report, script):
 
 
 def test_another_pair_a_domain_and_a_difference_can_be_picked(tmp_path):
-    """And seeds are drawn minus the baseline of the same seed."""
+    """And seeds are drawn minus the control of the same seed."""
     results = make_results(22)
     report = with_own_script(
         write_report(write_run(tmp_path / "run", results)),
@@ -106,10 +106,10 @@ def test_another_pair_a_domain_and_a_difference_can_be_picked(tmp_path):
     assert re.findall(r'<tr>\s*<th scope="row"><bdi class="name">(.*?)</bdi>', table) == ["ArXiv"]
     assert charts_of(document)[3] == 3  # a single domain has no lines for seeds
     drawn = json.loads(re.search("<title>(.*?)</title>", document)[1])
-    final = [[seed["reference_mean_nats"] for seed in run["by_seed"].values()] for run in results["runs"].values()]
-    expected = [value - baseline for run in final for value, baseline in zip(run, final[0], strict=True)]
+    final = [arm["summaries"]["uniform_mean"] for arm in results["arms"].values()]
+    expected = [value - control for arm in final for value, control in zip(arm, final[0], strict=True)]
     assert drawn[:9] == pytest.approx(expected, abs=2e-4)  # five digits are drawn
-    assert drawn[9:] == pytest.approx([(sum(run) - sum(final[0])) / 3 for run in final], abs=2e-4)
+    assert drawn[9:] == pytest.approx([(sum(arm) - sum(final[0])) / 3 for arm in final], abs=2e-4)
 
 
 def test_the_comparison_of_run_directories_needs_no_script(tmp_path):
@@ -121,7 +121,7 @@ def test_the_comparison_of_run_directories_needs_no_script(tmp_path):
 
 
 def test_the_average_over_tasks_is_drawn(tmp_path):
-    results = make_results(3) | {"tasks": make_tasks(("baseline", "main", "uniform"))}
+    results = make_results(3) | {"tasks": make_tasks(ARMS)}
     document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
     assert console == []
     assert charts_of(document)[4] == 3
@@ -129,10 +129,11 @@ def test_the_average_over_tasks_is_drawn(tmp_path):
 
 def test_a_loss_that_was_measured_once_is_a_point(tmp_path):
     results = make_results(3)
-    for curve in results["curves"].values():
-        for series in (curve, *curve.pop("by_seed").values()):
-            series |= {key: values[-1:] for key, values in series.items() if isinstance(values, list)}
-        curve["nats"] = {name: values[-1:] for name, values in curve["nats"].items()}
+    for arm in results["arms"].values():
+        last = {
+            part: {key: values[-1:] for key, values in arm["curve"][part].items()} for part in ("nats", "summaries")
+        }
+        arm["curve"] = {"steps": arm["curve"]["steps"][-1:], **last}
     document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
     assert console == []
     chart = document.split('id="loss-chart"')[1].split("</figure>")[0]
@@ -140,7 +141,9 @@ def test_a_loss_that_was_measured_once_is_a_point(tmp_path):
 
 
 def test_a_page_without_charts_has_no_errors(tmp_path):
-    results = make_results(3) | {"curves": {}, "trajectory": None}
+    results = make_results(3) | {"searches": {}}
+    for arm in results["arms"].values():
+        arm["curve"] = None
     document, console = opened(write_report(write_run(tmp_path / "run", results)), tmp_path / "profile")
     assert console == []
     assert charts_of(document) == []

@@ -13,10 +13,9 @@ from doremi.report.render import write_report
 from doremi.text import markdown_text, visible
 
 from .hostile import NAMES
-from .synthetic import RECIPE, make_results, make_tasks, write_run
+from .synthetic import ARMS, RECIPE, answer, make_results, make_tasks, nats, prior, summary, write_run
 
 PARSER = MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"])
-RUNS = ("baseline", "main", "uniform")
 MARKUP = {"link_open", "image", "em_open", "strong_open", "code_inline", "html_inline", "html_block", "s_open"}
 
 
@@ -47,7 +46,7 @@ def document(results, tmp_path_factory):
 
 
 def test_verdict_and_recipe_are_there(document, results):
-    assert document.startswith("# DoReMi report\n\n**Verdict.** Better: main minus baseline is")
+    assert document.startswith("# DoReMi report\n\n**Verdict.** Better: doremi minus natural is")
     assert RECIPE in document
     assert results["provenance"]["command"] in document
 
@@ -55,18 +54,18 @@ def test_verdict_and_recipe_are_there(document, results):
 def test_weights_equal_the_results(document, results):
     rows = tables_of(document)["Weights before and after"][1:]
     assert {row[0]: row[2:4] for row in rows} == {
-        name: [numbers.percent(domain["reference_weight"]), numbers.percent(domain["doremi_weight"])]
-        for name, domain in results["domains"].items()
+        name: [numbers.percent(weight), numbers.percent(answer(results)[name])]
+        for name, weight in prior(results).items()
     }
 
 
 def test_losses_equal_the_results(document, results):
     tables = tables_of(document)
     assert {row[0]: row[1:4] for row in tables["Every domain"][1:]} == {
-        name: [f"{domain['nats'][run]:.3f}" for run in RUNS] for name, domain in results["domains"].items()
+        name: [f"{nats(results, arm, name):.3f}" for arm in ARMS] for name in results["domains"]
     }
-    assert tables["Three summaries"][1][:4] == [
-        "uniform mean", *(f"{results['uniform_mean_nats'][run]:.3f}" for run in RUNS)
+    assert tables["Summaries"][1][:4] == [
+        "uniform mean", *(f"{summary(results, arm, 'uniform_mean'):.3f}" for arm in ARMS)
     ]  # fmt: skip
 
 
@@ -84,17 +83,17 @@ def test_differences_of_every_pair_equal_the_results(document, results):
 
 def test_pairs_equal_the_results(document, results):
     factor = results["comparisons"][0]["speed_up"]["factor"]
-    row = tables_of(document)["All weights compared"][1]
-    assert row[:3] == ["main - baseline", "better", "seeds"]
+    row = tables_of(document)["All arms compared"][1]
+    assert row[:3] == ["doremi - natural", "better", "seeds"]
     assert row[-1] == f"{factor['value']:.2f}x ({factor['low']:.2f}x to {factor['high']:.2f}x)"
     assert row[-2] == f"{results['comparisons'][0]['verdict']['minimal_detectable_effect']:.3f}"
 
 
 def test_tasks_equal_the_results(tmp_path, results):
-    content = results | {"tasks": make_tasks(RUNS)}
+    content = results | {"tasks": make_tasks(ARMS)}
     tables = tables_of(write_report(write_run(tmp_path, content)).with_suffix(".md").read_text())
-    scores = content["tasks"]["tasks"]["squad"]["runs"]
-    assert tables["Few-shot tasks"][2] == ["squad", "acc", "400", "1", *(f"{scores[run]['value']:.3f}" for run in RUNS)]
+    scores = content["tasks"]["tasks"]["squad"]["arms"]
+    assert tables["Few-shot tasks"][2] == ["squad", "acc", "400", "1", *(f"{scores[arm]['value']:.3f}" for arm in ARMS)]
     average = content["tasks"]["comparisons"][0]["average"]
     assert tables["Differences in the tasks"][-1][1] == (
         f"{average['value']:+.3f} ({average['low']:+.3f} to {average['high']:+.3f})"
@@ -103,7 +102,7 @@ def test_tasks_equal_the_results(tmp_path, results):
 
 def test_a_difference_that_was_not_measured_says_why(tmp_path):
     run_dir = write_run(tmp_path, make_results(12, num_seeds=1))
-    rows = tables_of(write_report(run_dir).with_suffix(".md").read_text())["main - baseline"]
+    rows = tables_of(write_report(run_dir).with_suffix(".md").read_text())["doremi - natural"]
     assert next(row for row in rows if row[0] == "licences-and-readmes")[1] == (
         "not measured: 12 of the 30 documents that an interval needs"
     )
@@ -112,11 +111,12 @@ def test_a_difference_that_was_not_measured_says_why(tmp_path):
 def test_hostile_names_are_text_in_cells_of_their_own(hostile_report):
     document = hostile_report.with_suffix(".md").read_text(encoding="utf-8")
     tables = tables_of(document)
-    for heading in ("Weights before and after", "Every domain", "main - baseline", "How often each domain was read"):
+    for heading in ("Weights before and after", "Every domain", "doremi - natural", "How often each domain was read"):
         names = [row[0] for row in tables[heading]]
         assert set(NAMES.values()) <= set(names)
         assert len({len(row) for row in tables[heading]}) == 1
     assert "</title></h1><script>alert(4)</script> " in text_of(PARSER.parse(document)[4])
+    assert "Recommended. </p><script>alert(10)</script>" in text_of(PARSER.parse(document)[7])
 
 
 def test_hostile_names_add_no_markup(hostile_report):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from doremi.errors import InputError, MissingFileError
-from doremi.evidence.recorded_results import parse
+from doremi.evidence.results_file import parse
 from doremi.report import comparisons, numbers, views
 from doremi.report.axes import LinearAxis
 from doremi.report.render import write_report
@@ -13,9 +13,9 @@ from doremi.text import content_security_source
 
 from .hostile import NAMES
 from .page import parse_page
-from .synthetic import RECIPE, make_results, make_tasks, write_run
+from .synthetic import ARMS, RECIPE, answer, make_results, make_tasks, nats, prior, summary, write_run
 
-RUNS = ("baseline", "main", "uniform")
+KEYS = ("uniform_mean", "reference_mean", "worst")
 LOADING_ATTRIBUTES = ("src", "href", "srcset", "action", "poster", "data", "background", "xlink:href")
 
 
@@ -52,42 +52,36 @@ def test_verdict_and_every_domain_are_on_the_page(page, results):
 
 def test_weights_before_and_after_equal_the_results(page, results):
     for name, _, before, after, factor in page.table("dumbbells")[1:]:
-        domain = results["domains"][name]
-        assert before == numbers.percent(domain["reference_weight"])
-        assert after == numbers.percent(domain["doremi_weight"])
-        assert factor == typeset(numbers.factor(domain["doremi_weight"] / domain["reference_weight"]))
+        first, last = prior(results)[name], answer(results)[name]
+        assert before == numbers.percent(first)
+        assert after == numbers.percent(last)
+        assert factor == typeset(numbers.factor(last / first))
 
 
 def test_dumbbells_stand_where_the_weights_are(page, results):
-    linear = LinearAxis.covering(
-        w for d in results["domains"].values() for w in (d["reference_weight"], d["doremi_weight"])
-    )
+    linear = LinearAxis.covering(w for weights in (prior(results), answer(results)) for w in weights.values())
     styles = [attrs["style"] for tag, attrs in page.tags if tag == "tr" and "style" in attrs]
     for name, style in zip(views.domain_order(parse(results)), styles, strict=True):
-        domain = results["domains"][name]
-        assert f"--before-linear: {linear.position(domain['reference_weight']):.4f};" in style
-        assert f"--after-linear: {linear.position(domain['doremi_weight']):.4f};" in style
+        assert f"--before-linear: {linear.position(prior(results)[name]):.4f};" in style
+        assert f"--after-linear: {linear.position(answer(results)[name]):.4f};" in style
 
 
 def test_losses_of_every_domain_equal_the_results(page, results):
     rows = page.table("domains")[2:]
     assert len(rows) == 12
-    for name, tokens, reference, doremi, baseline, main, difference, uniform in rows:
-        domain = results["domains"][name]
-        assert tokens == numbers.count(domain["tokens"])
-        assert (reference, doremi) == (
-            numbers.percent(domain["reference_weight"]),
-            numbers.percent(domain["doremi_weight"]),
-        )
-        assert [baseline, main, uniform] == [f"{domain['nats'][run]:.3f}" for run in RUNS]
-        assert difference == typeset(f"{domain['nats']['main'] - domain['nats']['baseline']:+.3f}")
+    for name, tokens, before, after, natural, doremi, difference, uniform in rows:
+        losses = [nats(results, arm, name) for arm in ARMS]
+        assert tokens == numbers.count(results["domains"][name]["tokens"])
+        assert (before, after) == (numbers.percent(prior(results)[name]), numbers.percent(answer(results)[name]))
+        assert [natural, doremi, uniform] == [f"{loss:.3f}" for loss in losses]
+        assert difference == typeset(f"{losses[1] - losses[0]:+.3f}")
 
 
 def test_bits_per_byte_have_a_table_of_their_own(page, results):
     tables = [t for t, (tag, attrs) in zip(page.tables, tables_of(page), strict=True) if attrs["class"] == "domains"]
     assert len(tables) == 2
     for row in tables[1][2:]:
-        assert row[4].strip() == f"{results['domains'][row[0]]['bits_per_byte']['baseline']:.3f}"
+        assert row[4].strip() == f"{results['arms']['natural']['bits_per_byte'][row[0]]:.3f}"
 
 
 def tables_of(page):
@@ -96,37 +90,41 @@ def tables_of(page):
 
 def test_summaries_equal_the_results(page, results):
     rows = [row for row in page.table("summaries")[1:] if len(row) == 5]
-    keys = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
-    expected = [summary[key] for summary in (results, results["without_floor"]) for key in keys]
-    judged = [results["comparisons"][0]["summaries"][key] for key in ("uniform_mean", "reference_mean", "worst")]
+    floor = results["searches"]["doremi"]["floor"]["summaries"]
+    expected = [[summary(results, arm, key) for arm in ARMS] for key in KEYS]
+    expected += [[floor[arm][key] for arm in ARMS] for key in KEYS]
+    judged = [results["comparisons"][0]["summaries"][key] for key in KEYS]
     intervals = [numbers.interval((found["low"], found["high"])) for found in judged] + [""] * 3
-    for (_, baseline, main, difference, uniform), values, interval in zip(rows, expected, intervals, strict=True):
-        assert [baseline, main, uniform] == [f"{values[run]:.3f}" for run in RUNS]
-        assert difference == typeset(f"{values['main'] - values['baseline']:+.3f}{interval}")
+    for (_, natural, doremi, difference, uniform), values, interval in zip(rows, expected, intervals, strict=True):
+        assert [natural, doremi, uniform] == [f"{value:.3f}" for value in values]
+        assert difference == typeset(f"{values[1] - values[0]:+.3f}{interval}")
     assert "highest loss: base64-binaries" in rows[2][0]
 
 
-def test_worst_domains_that_differ_are_named_by_run(tmp_path, results):
-    run_dir = write_run(
-        tmp_path, results | {"worst_domain": dict(zip(RUNS, ("stdlib", "docstrings", None), strict=True))}
-    )
+def test_worst_domains_that_differ_are_named_by_arm(tmp_path):
+    results = make_results(12)
+    for arm, name in zip(ARMS, ("stdlib", "docstrings", None), strict=True):
+        results["arms"][arm]["worst_domain"] = name
+    run_dir = write_run(tmp_path, results)
     cell = parse_page(write_report(run_dir).read_text()).table("summaries")[4][0]
-    assert cell.endswith("stdlib (baseline)docstrings (main)- (uniform)")
+    assert cell.endswith("stdlib (natural)docstrings (doremi)- (uniform)")
 
 
 def test_exact_numbers_are_behind_the_rounded_ones(page, results):
     titles = {attrs["title"] for tag, attrs in page.tags if tag == "td" and "title" in attrs}
-    for domain in results["domains"].values():
-        assert {str(value) for value in domain["nats"].values()} <= titles
-        assert {str(domain["tokens"]), str(domain["doremi_weight"])} <= titles
+    for name, domain in results["domains"].items():
+        assert {str(nats(results, arm, name)) for arm in ARMS} <= titles
+        assert {str(domain["tokens"]), str(answer(results)[name])} <= titles
 
 
 def test_lowest_loss_of_a_row_is_marked(page, results):
     best = [attrs["title"] for tag, attrs in page.tags if tag == "td" and attrs.get("class") == "number best"]
-    keys = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
-    summaries = [min(part[key].values()) for part in (results, results["without_floor"]) for key in keys]
-    domains = [results["domains"][name] for name in views.domain_order(parse(results))]
-    losses = [min(domain[unit].values()) for unit in ("nats", "bits_per_byte") for domain in domains]
+    floor = results["searches"]["doremi"]["floor"]["summaries"]
+    summaries = [min(summary(results, arm, key) for arm in ARMS) for key in KEYS]
+    summaries += [min(floor[arm][key] for arm in ARMS) for key in KEYS]
+    names = views.domain_order(parse(results))
+    losses = [min(nats(results, arm, name) for arm in ARMS) for name in names]
+    losses += [min(results["arms"][arm]["bits_per_byte"][name] for arm in ARMS) for name in names]
     assert best == [str(value) for value in summaries + losses]
 
 
@@ -134,24 +132,26 @@ def test_first_screen_says_outcome_speed_up_and_cost(page, results):
     text = " ".join(page.text.split())
     found, factor = results["comparisons"][0], results["comparisons"][0]["speed_up"]["factor"]
     assert found["verdict"]["outcome"] == "better"
-    assert text.index("DoReMi report Better Better: main minus baseline") < text.index("Weights before and after")
-    step = results["steps_to_match"]
+    assert text.index("DoReMi report Better Better: doremi minus natural") < text.index("Weights before and after")
+    step = found["speed_up"]["steps_to_match"]["value"]
     interval = f"95 % interval {factor['low']:.2f}x to {factor['high']:.2f}x"
-    assert f"final reference-weighted mean at step {step:,.0f} of 1,200, {interval}" in text
+    assert f"final uniform mean of natural at step {step:,.0f} of 1,200, {interval}" in text
     assert f"Speed-up {factor['value']:.2f}\N{MULTIPLICATION SIGN}" in text
-    ratio = results["cost"]["search_over_main"]
+    ratio = results["searches"]["doremi"]["cost"]["search_over_main"]
     assert ratio == pytest.approx((2.5e12 + 4.1e12) / (6 * 205_632 * 1200 * 16 * 128))
     assert f"Cost {ratio:.2f}\N{MULTIPLICATION SIGN} finding the weights (reference and proxy) took" in text
-    seconds = sum(cost["train_seconds"] for part in ("runs", "costs") for cost in results[part].values())
+    seconds = sum(cost["train_seconds"] for cost in results["searches"]["doremi"]["costs"].values())
+    seconds += sum(sum(arm["train_seconds"]) for arm in results["arms"].values())
+    assert f"Recommended. {results['recommendation']['reason']}" in text
     assert f"training of everything took {numbers.duration(seconds)}" in text
 
 
 def test_seeds_that_never_catch_up_are_counted(tmp_path):
     results = make_results(3)
     nothing = {"value": None, "low": None, "high": None, "p_value": None, "method": "none: 1 of 3 seeds reach it"}
-    results["comparisons"][0]["speed_up"] |= {"num_reached": 1, "factor": nothing}
-    text = text_of(write_run(tmp_path, results | {"steps_to_match": None}))
-    assert "Speed-up 1 of 3 seeds main reached the baseline's final reference-weighted mean in 1 of 3 seeds" in text
+    results["comparisons"][0]["speed_up"] |= {"num_reached": 1, "factor": nothing, "steps_to_match": nothing}
+    text = text_of(write_run(tmp_path, results))
+    assert "Speed-up 1 of 3 seeds doremi reached the final uniform mean of natural in 1 of 3 seeds" in text
 
 
 def test_without_three_seeds_neither_better_nor_worse_is_said(tmp_path):
@@ -162,36 +162,52 @@ def test_without_three_seeds_neither_better_nor_worse_is_said(tmp_path):
     assert "They say nothing about training again with another seed" in text
 
 
-def older(results):
-    """As `doremi` wrote it before there were comparisons."""
-    content = {k: v for k, v in results.items() if k not in ("comparisons", "control", "cost", "costs", "alarms")}
-    return content | {"verdict": "lower on 7 of 12 domains"}
+def alone(results):
+    """Where nothing was compared."""
+    return results | {"comparisons": [], "recommendation": None, "verdict": "Nothing was compared."}
 
 
-def test_an_older_file_still_gets_its_page(tmp_path, results):
-    page = parse_page(write_report(write_run(tmp_path, older(results))).read_text())
+def test_a_file_without_comparisons_still_gets_its_page(tmp_path, results):
+    page = parse_page(write_report(write_run(tmp_path, alone(results))).read_text())
     text = " ".join(page.text.split())
-    assert "DoReMi report lower on 7 of 12 domains Models that differ" in text
-    assert f"{results['num_better']} of 12 {results['num_worse']} worse; main against baseline" in text
-    seconds = sum(run["train_seconds"] for run in results["runs"].values())
-    assert (
-        f"{numbers.duration(seconds)} training of the 3 runs compared; the search for the weights not included" in text
-    )
+    assert "DoReMi report Nothing was compared." in text
+    assert "Speed-up" not in text
+    assert f"Uniform mean {summary(results, 'natural', 'uniform_mean'):.3f} nats natural; nothing was compared" in text
     assert "This file holds no comparisons" in text
+    assert [len(row) for row in page.table("domains")[2:]] == [4 + len(ARMS)] * 12
     assert page.tables_of("forest") == page.tables_of("pairs") == []
 
 
-def test_cost_of_the_search_where_only_its_time_is_known(tmp_path, results):
-    proxy = {"train_seconds": 100.0, "num_parameters": 10, "num_tokens": 1000}
-    content = older(results) | {"costs": {"proxy": proxy}}
-    text = parse_page(write_report(write_run(tmp_path, content)).read_text()).text
-    assert "training of everything: proxy and 3 runs" in text
+def test_the_time_of_a_search_of_unknown_cost_is_counted(tmp_path, results):
+    proxy = {"train_seconds": 100.0, "num_parameters": 10, "num_tokens": 1000, "flops": None}
+    text = text_of(write_run(tmp_path, results | {"searches": {"doremi": {"costs": {"proxy": proxy}}}}))
+    assert "training of everything: proxy and 3 arms" in text
 
 
-def test_main_that_never_catches_up_is_said_to(tmp_path, results):
-    text = parse_page(write_report(write_run(tmp_path, older(results) | {"steps_to_match": None})).read_text()).text
-    assert "not reached" in text
-    assert "main did not reach the baseline's final reference-weighted mean in 1,200 steps" in text
+def test_an_arm_that_never_catches_up_is_said_to(tmp_path):
+    results = make_results(3, num_seeds=1)
+    nothing = {"value": None, "low": None, "high": None, "p_value": None, "method": "none: 0 of 1 seeds reach it"}
+    results["comparisons"][0]["speed_up"] |= {"num_reached": 0, "factor": nothing, "steps_to_match": nothing}
+    text = text_of(write_run(tmp_path, results))
+    assert "Speed-up not reached doremi did not reach the final uniform mean of natural in 1,200 steps" in text
+
+
+def test_an_arm_that_shares_its_models_says_so(tmp_path):
+    results = make_results(3)
+    results["arms"]["unimax"] = results["arms"]["uniform"] | {"same_as": "uniform"}
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
+    assert [row[-1] for row in page.table("runs")[1:]][-2:] == ["runs/uniform/seed-0", "same as uniform"]
+
+
+def test_text_that_is_not_trained_on_has_rows_of_its_own(tmp_path, results):
+    more = {"answers": {"tokens": 10, "trained_on": False}}
+    arms = {a: arm | {"nats": arm["nats"] | {"answers": [5.0, 6.0, 7.0]}} for a, arm in results["arms"].items()}
+    page = parse_page(
+        write_report(write_run(tmp_path, results | {"sets": results["sets"] | more, "arms": arms})).read_text()
+    )
+    rows = page.table("domains")
+    assert rows[-2:] == [["Text that is not trained on"], ["answers", "", "", "", "6.000", "6.000", "0.000", "6.000"]]
+    assert "12 domains and on 1 sets that are not trained on" in " ".join(page.text.split())
 
 
 # Differences
@@ -256,22 +272,23 @@ def test_every_pair_has_its_row(page, results):
         assert row[7].startswith(reached if factor["value"] is None else f"{factor['value']:.2f}")
 
 
-def test_the_control_and_how_much_it_explains(tmp_path):
-    results = make_results(22, runs=("baseline", "main", "reference_without_floor"))
+def test_the_plain_arm_and_how_much_it_explains(tmp_path):
+    results = make_results(22, arms=("natural", "doremi", "reference_without_floor"))
     page = parse_page(write_report(write_run(tmp_path, results)).read_text())
-    share = results["control"]["uniform_mean"]["share"]
+    explained = results["searches"]["doremi"]["explained"]["summaries"]
+    share = explained["uniform_mean"]["share"]
     assert page.table("control")[1] == [
         "uniform mean",
         typeset(f"{share['value']:.2%}"),
         typeset(f"{share['low']:.2%} to {share['high']:.2%}"),
         share["method"],
     ]
-    assert page.table("control")[3][1:] == ["–", "–", results["control"]["worst"]["share"]["method"][len("none: ") :]]
+    assert page.table("control")[3][1:] == ["–", "–", explained["worst"]["share"]["method"][len("none: ") :]]
 
 
-def test_weights_of_every_run(page, results):
+def test_weights_of_every_arm(page, results):
     for name, *shown in page.table("weights")[1:]:
-        assert shown == [numbers.percent(results["runs"][run]["domain_weights"][name]) for run in RUNS]
+        assert shown == [numbers.percent(results["arms"][arm]["weights"][name]) for arm in ARMS]
 
 
 # Trust
@@ -279,7 +296,7 @@ def test_weights_of_every_run(page, results):
 
 def test_alarms_of_a_kind_are_one_row(tmp_path):
     results = make_results(12)
-    results["alarms"] = [
+    results["searches"]["doremi"]["alarms"] = [
         {"name": "starvation", "finding": f"{name!r} is starved", "remedy": "iterate"} for name in results["domains"]
     ]
     page = parse_page(write_report(write_run(tmp_path, results)).read_text())
@@ -292,58 +309,61 @@ def test_rounds_and_facts(page, results):
     text = " ".join(page.text.split())
     assert "Convergence by round: stopped at the maximum" in text
     assert "No check raised an alarm." in text
-    assert f"Effective number of domains{results['convergence']['effective_num_domains']:.1f} of 12" in text
+    assert (
+        f"Effective number of domains{results['searches']['doremi']['convergence']['effective_num_domains']:.1f} of 12"
+        in text
+    )
     assert "Domains left out0 every domain has a weight above 0" in text
 
 
 def test_tasks_have_a_section_only_where_there_are_any(tmp_path, page, results):
     assert page.tables_of("tasks") == []
-    content = results | {"tasks": make_tasks(RUNS)}
+    content = results | {"tasks": make_tasks(ARMS)}
     content["tasks"]["tasks"]["lambada"]["num_truncated"] = 12
     found = parse_page(write_report(write_run(tmp_path, content)).read_text())
     rows = found.table("tasks")[1:]
     for row, (name, task) in zip(rows, content["tasks"]["tasks"].items(), strict=False):
-        values = [f"{task['runs'][run]['value']:.3f}" for run in RUNS]
+        values = [f"{task['arms'][arm]['value']:.3f}" for arm in ARMS]
         cut = "; 12 prompts cut" if name == "lambada" else ""
         assert row == [name, f"acc{cut}", "400", "1", *values]
-    assert rows[-1] == ["average", "", "–", "–", *(f"{content['tasks']['average'][run]['value']:.3f}" for run in RUNS)]
+    assert rows[-1] == ["average", "", "–", "–", *(f"{content['tasks']['average'][arm]['value']:.3f}" for arm in ARMS)]
     row = next(row for row in found.table("task-differences") if row[0] == "lambada")
     judged = content["tasks"]["comparisons"][0]["tasks"]["lambada"]
     assert row[1] == typeset(f"{judged['value']:+.3f}{judged['low']:+.3f} to {judged['high']:+.3f}")
 
 
 def test_tasks_of_one_seed_have_a_standard_error(tmp_path, results):
-    content = results | {"tasks": make_tasks(RUNS, num_seeds=1)}
+    content = results | {"tasks": make_tasks(ARMS, num_seeds=1)}
     cell = parse_page(write_report(write_run(tmp_path, content)).read_text()).table("tasks")[1][4]
-    score = content["tasks"]["tasks"]["lambada"]["runs"]["baseline"]
+    score = content["tasks"]["tasks"]["lambada"]["arms"]["natural"]
     assert cell == f"{score['value']:.3f}± {score['by_seed']['0']['standard_error']:.3f}"
 
 
 def test_epochs_equal_the_results(page, results):
     for name, _, *epochs in page.table("epochs")[1:]:
-        assert epochs == [numbers.epochs(results["runs"][run]["epochs"][name]) for run in RUNS]
-    assert "Main read no domain more than 4 times, the limit." in page.text
+        assert epochs == [numbers.epochs(results["arms"][arm]["epochs"][name]) for arm in ARMS]
+    assert "doremi read no domain more than 4 times, the limit." in page.text
 
 
 def test_the_limit_of_the_recipe_counts(tmp_path, results):
     run_dir = write_run(tmp_path, results)
-    second, largest = sorted(results["runs"]["main"]["epochs"].values())[-2:]
+    second, largest = sorted(results["arms"]["doremi"]["epochs"].values())[-2:]
     limit = (second + largest) / 2
     (run_dir / "recipe.yaml").write_text(f"training: {{max_epochs: {limit}}}")
     page = parse_page(write_report(run_dir).read_text())
-    assert f"Main read 1 of 12 domains more than {limit:g} times, the limit of the recipe." in " ".join(
+    assert f"doremi read 1 of 12 domains more than {limit:g} times, the limit of the recipe." in " ".join(
         page.text.split()
     )
-    epochs = [value for run in RUNS for value in results["runs"][run]["epochs"].values()]
+    epochs = [value for arm in ARMS for value in results["arms"][arm]["epochs"].values()]
     marked = [a["title"] for _, a in page.tags if a.get("class") == "number many"]
     assert sorted(marked) == sorted(str(value) for value in epochs if value > limit)
 
 
 def test_repeated_domains_are_counted_and_marked(tmp_path):
     results = make_results(3)
-    results["runs"]["main"]["epochs"]["stdlib"] = 4.5
+    results["arms"]["doremi"]["epochs"]["stdlib"] = 4.5
     page = parse_page(write_report(write_run(tmp_path, results)).read_text())
-    assert "Main read 1 of 3 domains more than" in " ".join(page.text.split())
+    assert "doremi read 1 of 3 domains more than" in " ".join(page.text.split())
     assert [attrs["title"] for _, attrs in page.tags if attrs.get("class") == "number many"] == ["4.5"]
 
 
@@ -352,43 +372,43 @@ def test_runs_and_provenance(page, results):
     assert [row[:4] for row in rows] == [
         ["reference", "", "", ""],
         ["proxy", "", "", ""],
-        ["baseline", "natural", "0, 1, 2", "1,200"],
-        ["main", "doremi", "0, 1, 2", "1,200"],
+        ["natural", "natural", "0, 1, 2", "1,200"],
+        ["doremi", "doremi", "0, 1, 2", "1,200"],
         ["uniform", "uniform", "0, 1, 2", "1,200"],
     ]
-    assert [row[-1] for row in rows[2:]] == [results["runs"][run]["folder"] for run in RUNS]
-    assert rows[1][6] == numbers.count(results["costs"]["proxy"]["flops"])
-    assert "With the search, the baseline's loss cost" in page.text
-    assert "the FLOPs of the baseline." in page.text  # and not "flops", which is another unit
+    assert [row[-1] for row in rows[2:]] == [f"runs/{arm}/seed-0" for arm in ARMS]
+    assert rows[1][6] == numbers.count(results["searches"]["doremi"]["costs"]["proxy"]["flops"])
+    assert "With the search, the final loss of natural cost" in page.text
+    assert "the FLOPs of natural." in page.text  # and not "flops", which is another unit
     for value in results["provenance"].values():
         assert value in page.text
 
 
 def test_recipe_and_weights_are_shown_as_they_are(page, results):
     assert RECIPE in page.text
-    assert f'"stdlib": {results["domains"]["stdlib"]["doremi_weight"]}' in page.text
+    assert f'"stdlib": {answer(results)["stdlib"]}' in page.text
 
 
-@pytest.mark.parametrize("part", ["curves", "trajectory", "convergence", "without_floor"])
-def test_a_run_that_lacks_a_part_still_gets_a_page(tmp_path, results, part):
-    page = parse_page(write_report(write_run(tmp_path, results | {part: {} if part == "curves" else None})).read_text())
+@pytest.mark.parametrize("part", ["curve", "trajectory", "convergence", "floor"])
+def test_a_file_that_lacks_a_part_still_gets_a_page(tmp_path, part):
+    results = make_results(12)
+    for holder in (*results["arms"].values(), *results["searches"].values()):
+        holder.pop(part, None)
+    page = parse_page(write_report(write_run(tmp_path, results)).read_text())
     said = {
-        "curves": "No losses were recorded during training.",
+        "curve": "No losses were recorded during training.",
         "trajectory": "No trajectory was recorded.",
-        "without_floor": "DoReMi sent no domain to the floor",
+        "floor": "doremi leaves no domain at the floor",
         "convergence": "",
     }
     assert said[part] in page.text
 
 
-def test_numbers_that_were_not_measured_show_as_a_dash(tmp_path, results):
+def test_numbers_that_were_not_measured_show_as_a_dash(tmp_path):
     results = make_results(2)
-    for domain in results["domains"].values():
-        domain |= {"nats": {}, "bits_per_byte": {}, "doremi_weight": None}
-    for run in results["runs"].values():
-        run |= {"epochs": {}, "train_seconds": None}
-    for key in ("uniform_mean_nats", "reference_mean_nats", "worst_nats", "worst_domain"):
-        results[key] = {}
+    for arm in results["arms"].values():
+        arm |= {"nats": {}, "bits_per_byte": {}, "weights": None, "epochs": {}, "train_seconds": [], "summaries": {}}
+        arm["worst_domain"] = None
     page = parse_page(write_report(write_run(tmp_path, results)).read_text())
     assert page.table("domains")[2][3:] == ["–"] * 5
     assert page.table("epochs")[1][2:] == ["–"] * 3
@@ -476,7 +496,7 @@ def test_file_that_is_not_text(tmp_path, results):
 def test_malformed_results_leave_an_older_report_alone(tmp_path, results):
     run_dir = write_run(tmp_path, results)
     older = write_report(run_dir).read_bytes()
-    (run_dir / "results.json").write_text('{"format": 1}')
+    (run_dir / "results.json").write_text('{"format": 2}')
     with pytest.raises(InputError, match="Field required"):
         write_report(run_dir)
     assert (run_dir / "report.html").read_bytes() == older
@@ -487,4 +507,4 @@ def test_the_report_needs_no_torch_and_nothing_of_the_training_side():
     modules = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets"} & set(modules)
     ours = {name.split(".")[1] for name in modules if name.startswith("doremi.")}
-    assert ours <= {"errors", "text", "redaction", "files", "evidence", "weights", "report"}
+    assert ours <= {"errors", "evidence", "files", "redaction", "report", "text", "weights"}

@@ -7,7 +7,7 @@ from doremi.report.side_by_side import write_comparison
 
 from .hostile import NAMES
 from .page import parse_page
-from .synthetic import RECIPE, make_results, write_run
+from .synthetic import RECIPE, answer, make_results, prior, summary, write_run
 from .test_markdown import tables_of
 
 
@@ -65,11 +65,7 @@ def test_verdicts_equal_the_results(page, contents):
 def test_weights_equal_the_results(page, contents):
     rows = page.table("side-by-side")[2:]
     assert {row[0]: row[2:] for row in rows} == {
-        name: [
-            f"{content['domains'][name][key]:.2%}"
-            for content in contents.values()
-            for key in ("reference_weight", "doremi_weight")
-        ]
+        name: [f"{weights[name]:.2%}" for content in contents.values() for weights in (prior(content), answer(content))]
         for name in contents["alpha"]["domains"]
     }
 
@@ -91,18 +87,19 @@ def test_differences_are_those_that_each_directory_has_evidence_for(page, conten
 
 
 def test_losses_and_costs_equal_the_results(page, contents):
-    keys = ("uniform_mean_nats", "reference_mean_nats", "worst_nats")
+    keys = ("uniform_mean", "reference_mean", "worst")
     for row, cost, (label, content) in zip(
         page.table("losses")[2:], page.table("costs")[1:], contents.items(), strict=True
     ):
-        assert row == [label, *(f"{content[key][run]:.3f}" for key in keys for run in ("baseline", "main"))]
+        losses = [f"{summary(content, arm, key):.3f}" for key in keys for arm in ("natural", "doremi")]
+        assert row == [label, "doremi", "natural", *losses]
         factor = content["comparisons"][0]["speed_up"]["factor"]["value"]
         assert cost[1].startswith("–" if factor is None else f"{factor:.2f}\N{MULTIPLICATION SIGN}")
         assert cost[2:6] == [
             "2.18\N{MULTIPLICATION SIGN}",
             "6.60T",
             "3.03T",
-            str(len(content["runs"]["main"]["seeds"])),
+            str(len(content["arms"]["doremi"]["seeds"])),
         ]
 
 
@@ -113,9 +110,9 @@ def test_recipes_show_only_what_differs(page):
 def test_twin_holds_the_same_numbers(run_dirs, contents):
     tables = tables_of(write_comparison(run_dirs).with_suffix(".md").read_text())
     weights = {row[0]: row[1:] for row in tables["Weights side by side"][1:]}
-    assert weights["stdlib"][1] == f"{contents['alpha']['domains']['stdlib']['doremi_weight']:.2%}"
+    assert weights["stdlib"][1] == f"{answer(contents['alpha'])['stdlib']:.2%}"
     judged = contents["alpha"]["comparisons"][0]["summaries"]["uniform_mean"]
-    assert tables["Main - baseline"][1][2] == (
+    assert tables["Each experiment's arm - its control"][1][2] == (
         f"{judged['value']:+.3f} ({judged['low']:+.3f} to {judged['high']:+.3f}) better"
     )
     assert tables["What differs in the recipes"][1] == ["training.steps", "1200", "700"]
@@ -126,13 +123,13 @@ def test_other_corpora_tokenizers_models_and_reference_weights_are_warned_of(tmp
     assert directories.warnings(directories.load_directories(alike)) == []
     other = make_results(12, seed=3)
     other["provenance"] |= {"corpus_digest": "x", "tokenizer_digest": "y"}
-    other["runs"]["main"]["num_tokens"] += 1
+    other["arms"]["doremi"]["num_tokens"] += 1
+    other["target"] = "worst"
     found = directories.load_directories([alike[0], write_run(tmp_path / "c", other)])
     warned = directories.warnings(found)
-    for warning, begin in zip(
-        warned, ("The corpora differ", "The tokenizers differ", "The main models", "The reference weights"), strict=True
-    ):
-        assert warning.startswith(begin)
+    begins = ("The corpora", "The tokenizers", "The models", "The reference weights", "The targets")
+    for warning, begin in zip(warned, begins, strict=True):
+        assert warning.startswith(f"{begin} differ")
     text = " ".join(parse_page(write_comparison([alike[0], tmp_path / "c"]).read_text()).text.split())
     assert all(f"Careful. {warning}" in text for warning in warned)
 
@@ -177,7 +174,7 @@ def test_a_missing_directory(run_dirs):
 
 
 def test_directories_without_comparisons(tmp_path, contents):
-    older = {k: v for k, v in contents["alpha"].items() if k not in ("comparisons", "cost", "costs", "control")}
+    older = {k: v for k, v in contents["alpha"].items() if k not in ("comparisons", "searches")}
     paths = [write_run(tmp_path / name, older) for name in "ab"]
     page = parse_page(write_comparison(paths).read_text())
     assert page.table("verdicts")[1][1] == "–"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from doremi import __version__, files, launch
 from doremi.cli import tables
@@ -26,6 +26,7 @@ from doremi.launch import console, interruption
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
+    from doremi.evidence.schema import Results
     from doremi.experiment.opening import Experiment
     from doremi.experiment.recipe import Recipe
 
@@ -338,10 +339,10 @@ def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
     _print_results(pipeline.evaluate(experiment))
 
 
-def _print_results(results: dict[str, Any]) -> None:
-    from doremi.report.table import summary_table
+def _print_results(results: Results) -> None:
+    from doremi.report.table import SummaryTable
 
-    console.show(summary_table(results))
+    console.show(SummaryTable(results))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ import torch
 
 from doremi.errors import RunFailedError
 from doremi.evidence.paired_documents import DocumentLosses
+from doremi.evidence.schema import EvaluationSet
 from doremi.evidence.targets import SetSizes
 from doremi.launch import progress
 from doremi.models import attention
@@ -57,23 +58,13 @@ class HeldOutSet:
     sets: tuple[str, ...] = ()  # the last of the names: text that belongs to no domain
 
 
-@dataclass(frozen=True)
-class ScoredText:
-    """What is scored of a domain or a set."""
-
-    tokens: int
-    bytes: int | None  # of UTF-8; None: not known
-    documents: int
-    trained_on: bool  # whether it is the held-out text of a domain, whose other text is trained on
-
-
-def describe(held_out: HeldOutSet) -> dict[str, ScoredText]:
+def describe(held_out: HeldOutSet) -> dict[str, EvaluationSet]:
     """The size of what is scored of every domain and set."""
     parts = zip(
         held_out.names, held_out.num_tokens.tolist(), held_out.bytes_per_token.tolist(), held_out.documents, strict=True
     )
     return {
-        name: ScoredText(
+        name: EvaluationSet(
             tokens=num_tokens,
             bytes=round(num_tokens * per_token) if math.isfinite(per_token) else None,
             documents=len(documents),

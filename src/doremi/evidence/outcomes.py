@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import SIGNIFICANCE, Estimate, holm
 
 
@@ -22,7 +23,7 @@ class Outcome(StrEnum):
 class Judged(Estimate):
     """A difference and its outcome. The interval is for this difference alone, never widened for many domains."""
 
-    holm_p_value: float | None  # None: one question, chosen beforehand, or no p-value
+    holm_p_value: Measured  # None: one question, chosen beforehand, or no p-value
     outcome: Outcome
 
 
@@ -30,11 +31,11 @@ class Judged(Estimate):
 class Tally:
     """On how many domains which outcome was found."""
 
-    num_better: int
-    num_no_difference: int
-    num_worse: int
-    num_not_measured: int
-    num_domains: int
+    num_better: Count
+    num_no_difference: Count
+    num_worse: Count
+    num_not_measured: Count
+    num_domains: Count
 
     def __str__(self) -> str:
         unmeasured = f" (not measured on {self.num_not_measured})" if self.num_not_measured else ""
@@ -72,7 +73,15 @@ def tally(domains: Mapping[str, Judged]) -> Tally:
 
 
 def _judge(difference: Estimate, deciding_p_value: float | None, *, holm_p_value: float | None) -> Judged:
-    return Judged(**vars(difference), holm_p_value=holm_p_value, outcome=_outcome(difference, deciding_p_value))
+    return Judged(
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        p_value=difference.p_value,
+        method=difference.method,
+        holm_p_value=holm_p_value,
+        outcome=_outcome(difference, deciding_p_value),
+    )
 
 
 def _outcome(difference: Estimate, p_value: float | None) -> Outcome:

@@ -1,130 +1,160 @@
-"""The parts of `results.json` that say how sure a difference is: what `doremi.evaluation` worked out, as read back."""
+"""The schema of `results.json`, format 2: what the writer constructs and the report reads.
+
+Everything is by label, set or domain; a list of values has one for each of an arm's ``seeds``. Keys that are not listed
+are ignored, so a later writer may add to the file; a number that could not be measured is null. What has a default may
+be missing: files written by hand are shown as far as they go.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import Field, model_validator
 
-Measured = Annotated[float, Field(allow_inf_nan=False)] | None
-ByName = dict[str, Measured]  # of runs or of domains
-SeriesByName = dict[str, list[Measured]]
-Outcome = Literal["better", "worse", "no difference", "not measured"]
+from doremi.evidence.comparing import Comparison
+from doremi.evidence.curves import Curve
+from doremi.evidence.few_shot import FewShot
+from doremi.evidence.parts import ByName, Count, Measured, Number, Part
+from doremi.evidence.searches import Search
+from doremi.evidence.targets import KEYS, LABELS, NATS, OWN
 
-SUMMARIES = {  # the keys of every comparison, in the order in which they are shown
-    "uniform_mean": "uniform mean",
-    "reference_mean": "reference-weighted mean",
-    "worst": "worst domain",
-}
-NO_METHOD = "none: "  # begins the method of a number without an interval; the reason follows
+FORMAT = 2
 
 
-class Part(BaseModel):
-    """Numbers are numbers and texts are texts: nothing is converted. Unknown keys are ignored."""
+class EvaluationSet(Part):
+    """Text that every arm is scored on: the held-out text of a domain, or text that is not trained on."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    tokens: Count  # scored
+    bytes: Count | None = None  # of the scored text; None: not known
+    documents: Count | None = None
+    trained_on: bool = True  # it is the held-out text of a domain
 
 
-class Estimate(Part):
-    """A number with its 95 % interval; without one, ``method`` says why."""
+class Domain(Part):
+    """What may be trained on."""
 
-    value: Measured
-    low: Measured
-    high: Measured
-    p_value: Measured = None
+    tokens: Count
+    prior: Measured  # the weight that the reference-weighted mean counts it by
+
+
+class Arm(Part):
+    """The models trained on one answer, a model for each seed."""
+
     method: str
+    weights: ByName | None  # None: a policy that moves them while the model trains
+    seeds: list[Count]
+    nats: dict[str, list[Measured]]  # by set, per target token
+    search_flops: Measured = None  # of finding the weights, once
+    train_flops: Measured = None  # of one model
+    summaries: dict[str, list[Measured]] = Field(default_factory=dict)  # by key, the target among them
+    worst_domain: str | None = None  # of the mean losses
+    bits_per_byte: ByName = Field(default_factory=dict)  # by set, means over the seeds
+    curve: Curve | None = None
+    steps: Count
+    num_parameters: Count
+    num_tokens: Count  # that one model is trained on
+    train_seconds: list[Measured] = Field(default_factory=list)
+    epochs: ByName = Field(default_factory=dict)  # how often the first seed saw each domain's training text
+    folders: list[str] = Field(default_factory=list)
+    same_as: str | None = None  # the arm whose models these are: its weights are the same
+
+    def mean_nats(self, name: str) -> Measured:
+        """The loss on one set, a mean over the seeds; None where one of them is not known."""
+        return mean(self.nats.get(name, []))
+
+    def summary(self, key: str) -> Measured:
+        """One summary, a mean over the seeds; None where one of them is not known."""
+        return mean(self.summaries.get(key, []))
 
     @model_validator(mode="after")
-    def _has_both_ends_or_none(self) -> Estimate:
-        if (self.low is None) != (self.high is None) or (self.low is not None and self.value is None):
-            raise ValueError(f"an interval needs a value and both ends, not {self.low} <= {self.value} <= {self.high}")
-        return self
-
-    @property
-    def ends(self) -> tuple[float, float] | None:
-        """Low and high; None without an interval."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-    @property
-    def reason(self) -> str:
-        """How the interval was made, or why there is none."""
-        return self.method.removeprefix(NO_METHOD)
-
-
-class Judged(Estimate):
-    """A difference, nats per token, and what it amounts to."""
-
-    holm_p_value: Measured = None
-    outcome: Outcome
-
-
-class Tally(Part):
-    """On how many domains which outcome was found."""
-
-    num_better: int
-    num_no_difference: int
-    num_worse: int
-    num_not_measured: int
-    num_domains: int
-
-
-class Verdict(Part):
-    """What may be said of one pair of weight vectors."""
-
-    outcome: Outcome
-    primary: str
-    minimal_detectable_effect: Measured
-    summaries_agree: bool
-    sentence: str
-
-
-class Differences(Part):
-    """Tuned minus baseline in the three summaries and in every domain."""
-
-    summaries: dict[str, Judged]
-    domains: dict[str, Judged]
-    tally: Tally
-
-    @model_validator(mode="after")
-    def _has_every_summary(self) -> Differences:
-        if missing := [name for name in SUMMARIES if name not in self.summaries]:
-            raise ValueError(f"no difference in {' and '.join(missing)}; there are {list(self.summaries)}")
+    def _has_a_value_for_each_seed(self) -> Arm:
+        for name, values in {**self.nats, **self.summaries}.items():
+            if len(values) != len(self.seeds):
+                raise ValueError(f"{name!a} has {len(values)} values for {len(self.seeds)} seeds")
         return self
 
 
-class SpeedUp(Part):
-    """How soon the tuned run is where the baseline ends."""
+class Recommendation(Part):
+    """Which weights to take, and why, in a sentence."""
 
-    num_seeds: int
-    num_reached: int
-    factor: Estimate
-    steps_to_match: Estimate
-    flops_to_match: Estimate
-    factor_with_search: Estimate
+    arm: str
+    weights: ByName | None
+    reason: str
 
 
-class Comparison(Differences):
-    """Two weight vectors: over seeds, and over the documents of the same models."""
+class Verify(Part):
+    """What the arms are: which of the recipe's models, trained with how many seeds."""
 
-    tuned: str
-    baseline: str
-    seeds: list[int]
-    unpaired_seeds: list[int] = Field(default_factory=list)
-    verdict: Verdict
-    documents: Differences
-    speed_up: SpeedUp
+    size: Literal["proxy", "main"]
+    seeds: Count
 
 
-class ExplainedGain(Part):
-    """The share of the gain that the control has as well; 1 is all of it."""
+class Results(Part):
+    """All of `results.json`. The comparison that the experiment is for is the first, if there is any."""
 
-    share: Estimate
+    format: Literal[2]
+    target: Literal["uniform", "reference", "worst"] | dict[str, Number]  # the last: weights of sets
+    unit: str = NATS  # of the target
+    sets: dict[str, EvaluationSet]
+    domains: dict[str, Domain]
+    arms: dict[str, Arm]
+    control: str  # the arm that all others are compared with
+    comparisons: list[Comparison] = Field(default_factory=list)
+    verdict: str
+    recommendation: Recommendation | None = None
+    verify: Verify | None = None
+    searches: dict[str, Search] = Field(default_factory=dict)  # by arm
+    tasks: FewShot | None = None
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _refers_to_its_own_arms(self) -> Results:
+        named = [("control", self.control)]
+        named += [(f"same_as of {label!a}", arm.same_as) for label, arm in self.arms.items() if arm.same_as is not None]
+        named += [("searches", label) for label in self.searches]
+        named += [("comparisons", arm) for found in self.comparisons for arm in (found.tuned, found.baseline)]
+        named += [("recommendation", self.recommendation.arm)] if self.recommendation else []
+        for place, arm in named:
+            if arm not in self.arms:
+                raise ValueError(f"{place}: {arm!a} is no arm; there are {list(self.arms)}")
+        return self
+
+    @model_validator(mode="after")
+    def _compares_its_own_domains(self) -> Results:
+        for found in self.comparisons:
+            for differences in (found, found.documents):
+                if other := sorted(differences.domains.keys() ^ self.domains.keys()):
+                    raise ValueError(f"the comparison of {found.tuned!r} has other domains than the file: {other[:3]}")
+                if missing := [key for key in self.summary_labels if key not in differences.summaries]:
+                    raise ValueError(f"no difference in {' and '.join(missing)}; there are {list(found.summaries)}")
+        return self
+
+    @property
+    def headline(self) -> Comparison | None:
+        """The comparison that the experiment is for: an arm of a search, if there is one, against the control."""
+        return next((found for found in self.comparisons if found.baseline == self.control), None)
+
+    @property
+    def lead(self) -> str:
+        """The arm of the headline; the control itself where nothing was compared."""
+        return self.headline.tuned if self.headline else self.control
+
+    @property
+    def arm_names(self) -> list[str]:
+        """The control first, then the others in the order of the file."""
+        return [self.control, *(name for name in self.arms if name != self.control)]
+
+    @property
+    def summary_labels(self) -> dict[str, str]:
+        """The summaries by key, the target first."""
+        if not isinstance(self.target, str):
+            return {OWN: OWN if self.unit == NATS else f"{OWN} ({self.unit})"} | LABELS
+        primary = KEYS[self.target]
+        return {primary: LABELS[primary]} | LABELS
 
 
-class TotalCost(Part):
-    """FLOPs of finding the weights, by stage, and of training the main model once."""
-
-    search: ByName
-    main: Measured
-    total: Measured
-    search_over_main: Measured
+def mean(values: list[Measured]) -> Measured:
+    """The mean; None where there is no value or one of them is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

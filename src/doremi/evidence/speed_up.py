@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import Estimate, over_seeds, ratio_over_seeds, without_interval
 
 
@@ -13,8 +14,8 @@ from doremi.evidence.statistics import Estimate, over_seeds, ratio_over_seeds, w
 class SpeedUp:
     """How soon the tuned run is where the baseline ends, each seed against its own baseline."""
 
-    num_seeds: int
-    num_reached: int  # seeds in which it gets there at all
+    num_seeds: Count
+    num_reached: Count  # seeds in which it gets there at all
     factor: Estimate  # baseline steps / steps to match; above 1 is faster
     steps_to_match: Estimate
     flops_to_match: Estimate
@@ -25,10 +26,10 @@ class SpeedUp:
 class Cost:
     """FLOPs of one tuned model, by stage ("reference", "proxy", ...)."""
 
-    search: dict[str, float | None]
-    main: float | None  # None: not known
-    total: float | None
-    search_over_main: float | None
+    search: dict[str, Measured]
+    main: Measured  # None: not known
+    total: Measured
+    search_over_main: Measured
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ExplainedGain:
     """The share of the gain that a control reaches as well; 1 is all of it."""
 
     share: Estimate
-    by_seed: dict[int, float | None] | None  # None: not defined
+    by_seed: dict[int, Measured] | None  # None: not defined
 
 
 def speed_up(

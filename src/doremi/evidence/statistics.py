@@ -13,10 +13,13 @@ from functools import cache
 import numpy as np
 from scipy import optimize, special, stats  # type: ignore[import-untyped]
 
+from doremi.evidence.parts import Measured
+
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05  # two-sided
 POWER = 0.8
 MIN_SEEDS = 3
+NO_METHOD = "none: "  # begins the method of a number without an interval; the reason follows
 ROUNDING = 1e-9  # a spread below this is rounding in the losses, and no measure of noise
 
 
@@ -28,16 +31,30 @@ class Estimate:
     why. ``value`` is None where there is nothing to estimate.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None  # two-sided, of no difference; a ratio has none
+    value: Measured
+    low: Measured
+    high: Measured
+    p_value: Measured  # two-sided, of no difference; a ratio has none
     method: str
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None) or (self.low is not None and self.value is None):
+            raise ValueError(f"an interval needs a value and both ends, not {self.low} <= {self.value} <= {self.high}")
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Low and high; None without an interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def reason(self) -> str:
+        """How the interval was made, or why there is none."""
+        return self.method.removeprefix(NO_METHOD)
 
 
 def without_interval(value: float | None, reason: str) -> Estimate:
     """A number of unknown uncertainty."""
-    return Estimate(value, None, None, None, f"none: {reason}")
+    return Estimate(value, None, None, None, f"{NO_METHOD}{reason}")
 
 
 def student(value: float, *, standard_error: float, degrees_of_freedom: float, method: str) -> Estimate:

@@ -10,6 +10,7 @@ import numpy as np
 
 from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged, Outcome, Tally, judge, judge_together, tally
+from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import minimal_detectable_effect, over_seeds
 from doremi.evidence.targets import LABELS, Targets
 
@@ -25,7 +26,7 @@ class Verdict:
 
     outcome: Outcome  # of the chosen target
     primary: str  # its key
-    minimal_detectable_effect: float | None  # in its unit
+    minimal_detectable_effect: Measured  # in its unit
     summaries_agree: bool
     sentence: str
 
@@ -38,8 +39,8 @@ class SeedComparison:
 
     tuned: str
     baseline: str
-    seeds: list[int]
-    unpaired_seeds: list[int]  # that only one of the two runs has; not used
+    seeds: list[Count]
+    unpaired_seeds: list[Count]  # that only one of the two runs has; not used
     summaries: dict[str, Judged]  # by key of the target, in its unit
     domains: dict[str, Judged]
     sets: dict[str, Judged]  # text that belongs to no domain
@@ -53,7 +54,7 @@ def compare_seeds(
     """Compare two weight vectors, each trained with several seeds.
 
     Each comparison errs 5 % of the time by itself. Several of them in one experiment are several questions: the verdict
-    of the one chosen beforehand (DoReMi's against the reference weights) needs no correction for the others.
+    of the one chosen beforehand needs no correction for the others (for several arms, see `comparing.with_family`).
 
     Args:
         values: ``values[run][seed][domain or set]``, nats per token.
@@ -137,7 +138,7 @@ def _sentence(
     size = f"{runs[0]} minus {runs[1]} is {sizes[0]}"
     if detectable is None:
         return (
-            f"Seed noise not measured ({primary.method.removeprefix('none: ')}): {size}, {', '.join(sizes[1:])}; "
+            f"Seed noise not measured ({primary.reason}): {size}, {', '.join(sizes[1:])}; "
             "whether that is more than chance, this experiment cannot say."
         )
     size += f" (95 % interval {primary.low:+.3g} to {primary.high:+.3g}, {primary.method})"

@@ -1,9 +1,9 @@
-"""Few-shot tasks of the compared models: all are asked the same, and ``results.json`` says what they answered."""
+"""Few-shot tasks of the compared models: all get the same questions, and ``results.json`` holds the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from doremi.evaluation import downstream, task_results
 from doremi.evaluation.config import EvaluationConfig
 from doremi.evaluation.few_shot import FewShot
-from doremi.evaluation.task_results import TaskResult, average
+from doremi.evaluation.task_results import Average, TaskResult, average
+from doremi.evidence.few_shot import ArmScore, AverageOfSeed, AverageScore, SeedScore, Task, TaskCurve, TaskDifferences
+from doremi.evidence.few_shot import FewShot as FewShotResults
 from doremi.evidence.statistics import over_seeds
 from doremi.experiment.opening import Experiment
-from doremi.experiment.planned_runs import Comparison, pairs
 from doremi.experiment.runs import TrainingRun
 from doremi.training import checkpoints
 
@@ -24,8 +25,15 @@ FOLDER = "tasks"  # in that of a run
 Results = Mapping[str, TaskResult]  # by task
 
 
-def ask_all(experiment: Experiment, comparisons: Sequence[Comparison]) -> dict[str, Any] | None:
+def ask_all(
+    experiment: Experiment, runs: Mapping[str, Mapping[int, TrainingRun]], pairs: Iterable[tuple[str, str]]
+) -> FewShotResults | None:
     """The ``tasks`` of ``results.json``; None where the recipe names none. What was asked before is read.
+
+    Args:
+        experiment: whose recipe names the tasks.
+        runs: by arm and seed.
+        pairs: (tuned, baseline) arms to compare.
 
     Raises:
         InputError: see `downstream.evaluate_tasks`.
@@ -33,76 +41,83 @@ def ask_all(experiment: Experiment, comparisons: Sequence[Comparison]) -> dict[s
     config = experiment.recipe.evaluation
     if not config.tasks:
         return None
-    asked = {
-        item.name: {seed: _ask(config, run.folder, run.folder / FOLDER) for seed, run in item.runs.items()}
-        for item in comparisons
+    answers = {
+        arm: {seed: _ask(config, run.folder, run.folder / FOLDER) for seed, run in by_seed.items()}
+        for arm, by_seed in runs.items()
     }
-    curves = {item.name: _curve(config, item, asked[item.name]) for item in comparisons}
+    curves = {arm: _curve(config, by_seed, answers[arm]) for arm, by_seed in runs.items()}
+    content = summary(answers, pairs)
+    return FewShotResults(
+        **content,
+        num_fewshot=config.num_fewshot,
+        limit=config.task_limit,
+        curves={arm: curve for arm, curve in curves.items() if len(curve.steps) > 1},
+    )
+
+
+def summary(answers: Mapping[str, Mapping[int, Results]], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The parts of ``tasks`` that follow from the answers, ``answers[arm][seed][task]``."""
     return {
-        "num_fewshot": config.num_fewshot,
-        "limit": config.task_limit,
-        "tasks": summarise(asked),
-        "average": averages(asked),
-        "comparisons": compare_all(asked),
-        "curves": {name: curve for name, curve in curves.items() if len(curve["steps"]) > 1},
+        "tasks": summarise(answers),
+        "average": averages(answers),
+        "comparisons": [compare(answers, tuned, baseline) for tuned, baseline in pairs],
     }
 
 
-def summarise(asked: Mapping[str, Mapping[int, Results]]) -> dict[str, Any]:
-    """By task what was asked, and by run the mean over seeds; ``asked[run][seed][task]``."""
-    first = next(iter(next(iter(asked.values())).values()))
+def summarise(answers: Mapping[str, Mapping[int, Results]]) -> dict[str, Task]:
+    """By task what was asked, and by arm the mean over seeds."""
+    first = next(iter(next(iter(answers.values())).values()))
     return {
-        task: {
-            "metric": result.metric,
-            "higher_is_better": result.higher_is_better,
-            "num_documents": result.num_documents,
-            "num_fewshot": result.num_fewshot,
-            "num_truncated": result.num_truncated,  # prompts are the same for all models
-            "version": result.version,
-            "runs": {run: _over_seeds([results[task] for results in by_seed.values()], by_seed)
-                     for run, by_seed in asked.items()},
-        }
+        task: Task(
+            metric=result.metric,
+            higher_is_better=result.higher_is_better,
+            num_documents=result.num_documents,
+            num_fewshot=result.num_fewshot,
+            num_truncated=result.num_truncated,  # prompts are the same for all models
+            version=result.version,
+            arms={arm: _over_seeds([results[task] for results in by_seed.values()], by_seed)
+                  for arm, by_seed in answers.items()},
+        )
         for task, result in first.items()
     }  # fmt: skip
 
 
-def averages(asked: Mapping[str, Mapping[int, Results]]) -> dict[str, Any]:
-    """By run, the mean over tasks and seeds; empty where no task can be averaged."""
+def averages(answers: Mapping[str, Mapping[int, Results]]) -> dict[str, AverageScore]:
+    """By arm, the mean over tasks and seeds; empty where no task can be averaged."""
     found = {
-        run: {seed: average(results.values()) for seed, results in by_seed.items()} for run, by_seed in asked.items()
+        arm: {seed: average(results.values()) for seed, results in by_seed.items()} for arm, by_seed in answers.items()
     }
     return {
-        run: {
-            "value": float(np.mean([one.value for one in by_seed.values() if one])),
-            "tasks": list(next(one.tasks for one in by_seed.values() if one)),
-            "by_seed": {str(seed): one._asdict() for seed, one in by_seed.items() if one},
-        }
-        for run, by_seed in found.items()
+        arm: AverageScore(
+            value=float(np.mean([one.value for one in by_seed.values() if one])),
+            tasks=list(next(one.tasks for one in by_seed.values() if one)),
+            by_seed={str(seed): _average_of_seed(one) for seed, one in by_seed.items() if one},
+        )
+        for arm, by_seed in found.items()
         if all(by_seed.values())
     }
 
 
-def compare_all(asked: Mapping[str, Mapping[int, Results]]) -> list[dict[str, Any]]:
-    """The `pairs` of runs; a positive difference is a higher score."""
-    return [_compare(asked, tuned, baseline) for tuned, baseline in pairs(asked)]
+def _average_of_seed(one: Average) -> AverageOfSeed:
+    return AverageOfSeed(value=one.value, standard_error=one.standard_error, tasks=list(one.tasks))
 
 
-def _compare(asked: Mapping[str, Mapping[int, Results]], tuned: str, baseline: str) -> dict[str, Any]:
-    after, before = _mean_scores(asked[tuned].values()), _mean_scores(asked[baseline].values())
+def compare(answers: Mapping[str, Mapping[int, Results]], tuned: str, baseline: str) -> TaskDifferences:
+    """One pair of arms; a positive difference is a higher score."""
+    after, before = _mean_scores(answers[tuned].values()), _mean_scores(answers[baseline].values())
     differences = [
         one.value - other.value
-        for seed in asked[tuned]
-        if (one := average(asked[tuned][seed].values())) and (other := average(asked[baseline][seed].values()))
+        for seed in answers[tuned]
+        if (one := average(answers[tuned][seed].values())) and (other := average(answers[baseline][seed].values()))
     ]
-    return {
-        "tuned": tuned,
-        "baseline": baseline,
-        "tasks": {task: asdict(task_results.over_documents(after[task], baseline=before[task])) for task in after},
-        "average": asdict(over_seeds(differences)),
-        "average_over_documents": (
-            asdict(task_results.average_over_documents(after, baseline=before)) if average(after.values()) else None
-        ),
-    }
+    over_documents = task_results.average_over_documents(after, baseline=before) if average(after.values()) else None
+    return TaskDifferences(
+        tuned=tuned,
+        baseline=baseline,
+        tasks={task: task_results.over_documents(after[task], baseline=before[task]) for task in after},
+        average=over_seeds(differences),
+        average_over_documents=over_documents,
+    )
 
 
 def _mean_scores(by_seed: Iterable[Results]) -> dict[str, TaskResult]:
@@ -121,25 +136,25 @@ def _mean_scores(by_seed: Iterable[Results]) -> dict[str, TaskResult]:
     }
 
 
-def _over_seeds(results: Sequence[TaskResult], seeds: Iterable[int]) -> dict[str, Any]:
-    return {
-        "value": float(np.mean([result.value for result in results])),
-        "by_seed": {
-            str(seed): {"value": result.value, "standard_error": result.standard_error}
+def _over_seeds(results: Sequence[TaskResult], seeds: Iterable[int]) -> ArmScore:
+    return ArmScore(
+        value=float(np.mean([result.value for result in results])),
+        by_seed={
+            str(seed): SeedScore(value=result.value, standard_error=result.standard_error)
             for seed, result in zip(seeds, results, strict=True)
         },
-    }
+    )
 
 
-def _curve(config: EvaluationConfig, item: Comparison, final: Mapping[int, Results]) -> dict[str, list[Any]]:
+def _curve(config: EvaluationConfig, runs: Mapping[int, TrainingRun], final: Mapping[int, Results]) -> TaskCurve:
     """The average over the steps whose checkpoints every seed still has, and the last one."""
     by_step: dict[int, list[float]] = {}
-    for seed, run in item.runs.items():
+    for seed, run in runs.items():
         for step, results in _at_checkpoints(config, run):
             by_step.setdefault(step, []).extend(_values(results))
         by_step.setdefault(run.training.steps, []).extend(_values(final[seed]))
-    complete = {step: values for step, values in sorted(by_step.items()) if len(values) == len(item.runs)}
-    return {"steps": list(complete), "average": [float(np.mean(values)) for values in complete.values()]}
+    complete = {step: values for step, values in sorted(by_step.items()) if len(values) == len(runs)}
+    return TaskCurve(steps=list(complete), average=[float(np.mean(values)) for values in complete.values()])
 
 
 def _at_checkpoints(config: EvaluationConfig, run: TrainingRun) -> Iterable[tuple[int, Results]]:

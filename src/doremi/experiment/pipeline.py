@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from doremi import files, launch
+from doremi import launch
 from doremi.experiment import ledger, preflight
 from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
@@ -15,6 +15,9 @@ from doremi.experiment.search import known
 from doremi.experiment.search import search as search_for_weights
 from doremi.methods.protocol import Run
 from doremi.mixture.inspect import MixtureForecast, forecast
+
+if TYPE_CHECKING:
+    from doremi.evidence.schema import Results
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ def search(experiment: Experiment) -> None:
     distributed.leave()
 
 
-def run_all(experiment: Experiment) -> dict[str, Any] | None:
+def run_all(experiment: Experiment) -> Results | None:
     """Search, verification and ``report.html``.
 
     Returns:
@@ -103,7 +106,8 @@ def _find(experiment: Experiment, name: str) -> list[Run]:
     """The runs of a name; answers are read where they are known."""
     item = next((item for item in experiment.recipe.named_methods if item.label == name), None)
     needs_search = item is not None and bool(item.method.ask(experiment.bench, []))
-    return find_runs(experiment, name, known(experiment) if needs_search else None)
+    answers = {label: each.answer for label, each in known(experiment).items()} if needs_search else None
+    return find_runs(experiment, name, answers)
 
 
 def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = None) -> MixtureForecast:
@@ -120,10 +124,13 @@ def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = N
     return forecast(schedule, num_steps=training.steps if num_steps is None else num_steps)
 
 
-def evaluate(experiment: Experiment) -> dict[str, Any]:
+def evaluate(experiment: Experiment) -> Results:
     """Score the final models on held-out text and write ``results.json``."""
+    from doremi.evidence import results_file
     from doremi.experiment.results import collect_results
 
-    results = collect_results(experiment, arms(experiment, known(experiment)))
-    files.write_json(experiment.directory.results, results)
+    found = known(experiment)
+    answers = {label: each.answer for label, each in found.items()}
+    results = collect_results(experiment, found, arms(experiment, answers))
+    results_file.write(experiment.directory.results, results)
     return results

@@ -14,7 +14,6 @@ from doremi import files, launch, redaction
 from doremi.errors import InputError
 from doremi.evaluation.config import EvaluationConfig
 from doremi.experiment import finished
-from doremi.experiment.flops import Passes, expected_passes
 from doremi.methods.protocol import Policy, Scoring, content
 from doremi.models import saved_files
 from doremi.models.config import ModelConfig
@@ -22,7 +21,7 @@ from doremi.training.config import TrainingConfig
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, TrainingArguments
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from doremi.corpus import TokenStore
     from doremi.training.reference_cache import ReferenceCache
@@ -153,6 +152,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
         trainer.train(resume_from_checkpoint=True)
     with failed_writes.reported(run.folder):
         trainer.save_model(str(run.folder))
+    passes = {"trained": run.training.steps * run.training.global_batch_size, **trainer.passes()}
     if launch.is_first():
         # without transformers' summary of the last uninterrupted stretch, which is no part of the run
         history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
@@ -167,18 +167,13 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
                 "train_seconds": round(time.monotonic() - started, 3),  # of the last uninterrupted stretch
                 "epochs": trainer.loader.epochs_seen,
                 "rows": trainer.loader.delivered,
-                "passes": _passes(run, args).as_dict(),
+                "passes": passes,
                 "objective": objective.state_dict(),
                 "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
             },
         )
     # the others too look for a finished reference by its marker
     launch.wait_for(lambda: files.read_marker(run.folder) is not None, f"the end of {run.folder}")
-
-
-def _passes(run: TrainingRun, args: TrainingArguments) -> Passes:
-    num_rows = run.training.steps * run.training.global_batch_size
-    return expected_passes(run.policy, num_rows=num_rows, num_micro_batches=args.gradient_accumulation_steps)
 
 
 def _check_inputs(run: TrainingRun) -> None:

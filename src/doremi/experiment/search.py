@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from doremi import launch, redaction
 from doremi.errors import InputError
@@ -18,6 +19,13 @@ from doremi.weights import DomainWeights
 logger = logging.getLogger(__name__)
 
 Answers = Mapping[str, Answer]  # by label of the method
+
+
+class Found(NamedTuple):
+    """The answer of a method, and the runs that led to it."""
+
+    answer: Answer
+    done: list[Outcome]
 
 
 def search(experiment: Experiment) -> Answers:
@@ -36,8 +44,8 @@ def search(experiment: Experiment) -> Answers:
     return answers
 
 
-def known(experiment: Experiment) -> Answers:
-    """The answers that follow from what is trained.
+def known(experiment: Experiment) -> dict[str, Found]:
+    """The answers that follow from what is trained, by label.
 
     Raises:
         InputError: a run is missing that a method asks for.
@@ -56,7 +64,7 @@ def _find(experiment: Experiment, item: Named, done: list[Outcome]) -> Answer:
     return answer
 
 
-def _known(experiment: Experiment, item: Named) -> Answer:
+def _known(experiment: Experiment, item: Named) -> Found:
     done: list[Outcome] = []
     while asked := item.method.ask(experiment.bench, done):
         for run in asked:
@@ -67,7 +75,7 @@ def _known(experiment: Experiment, item: Named) -> Answer:
                     "recipe and --out first"
                 )
             done.append(outcome)
-    return item.method.answer(experiment.bench, done)
+    return Found(item.method.answer(experiment.bench, done), done)
 
 
 def _before_verification(experiment: Experiment) -> str:
@@ -83,7 +91,7 @@ def _provenance(experiment: Experiment, label: str, answer: Answer) -> dict[str,
         "label": label,
         **redaction.public(dict(answer.facts)),
         "policy": policy,
-        "alarms": [alarm._asdict() for alarm in answer.alarms],
+        "alarms": [asdict(alarm) for alarm in answer.alarms],
         "refers_to": "shares of token sequences under the corpus' tokenizer",
         "corpus_digest": experiment.store.digest,
         "tokenizer_digest": experiment.store.tokenizer_digest,

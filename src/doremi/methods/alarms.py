@@ -13,19 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from doremi.evidence.alarm import Alarm
+
 MAX_LARGEST_WEIGHT = 0.75
 MIN_EFFECTIVE_DOMAINS = 2.0
 MAX_DRIFT = 0.1  # total variation
 MIN_STARVATION_NATS = 0.1  # per token
 MAX_NAMED = 5  # domains in one alarm
-
-
-class Alarm(NamedTuple):
-    """Something that makes the weights doubtful."""
-
-    name: str
-    finding: str  # with the figures
-    remedy: str
 
 
 def effective_number(weights: Mapping[str, float]) -> float:

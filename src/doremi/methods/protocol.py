@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from doremi.methods.alarms import Alarm
+from doremi.evidence.alarm import Alarm
 from doremi.methods.states import dump as dump
 from doremi.methods.states import restore as restore
 from doremi.methods.token_weights import LossNormalisation

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doremi.errors import InputError
-from doremi.evidence.recorded_results import MAIN, Results, load, read_public
-from doremi.evidence.schema import SUMMARIES, Judged
-from doremi.report import comparisons, recipe_keys
+from doremi.evidence.outcomes import Judged
+from doremi.evidence.results_file import load, read_public
+from doremi.evidence.schema import Arm, Results
+from doremi.evidence.speed_up import Cost
+from doremi.evidence.targets import LABELS
+from doremi.report import comparisons, recipe_keys, trust
 from doremi.report.axes import LinearAxis, SignedAxis
 from doremi.text import visible
 
@@ -25,6 +28,16 @@ class Directory:
     results: Results
     recipe: str
 
+    @property
+    def lead(self) -> Arm:
+        """The arm that the experiment is for."""
+        return self.results.arms[self.results.lead]
+
+    @property
+    def weights(self) -> dict[str, float | None]:
+        """The weights of the lead by domain; empty for a policy."""
+        return self.lead.weights or {}
+
 
 @dataclass(frozen=True)
 class DomainRow:
@@ -38,7 +51,7 @@ class DomainRow:
 
 @dataclass(frozen=True)
 class SummaryGroup:
-    """One summary: main - baseline in every directory; None where it was not compared."""
+    """One summary: lead - control in every directory; None where it was not compared."""
 
     label: str
     values: tuple[Judged | None, ...]
@@ -107,15 +120,16 @@ def warnings(found: Sequence[Directory]) -> list[str]:
             "The tokenizers differ (tokenizer_digest): nats per token of different tokenizers cannot be compared, the "
             "signs of differences within a directory can."
         )
-    if _differ([(d.results.runs[MAIN].num_parameters, d.results.runs[MAIN].num_tokens) for d in found]):
+    if _differ([(d.lead.num_parameters, d.lead.num_tokens) for d in found]):
         said.append(
-            "The main models differ in size or in the tokens that they were trained on: compare differences, not "
-            "losses."
+            "The models differ in size or in the tokens that they were trained on: compare differences, not losses."
         )
-    if _differ([{name: d.reference_weight for name, d in one.results.domains.items()} for one in found]):
+    if _differ([{name: d.prior for name, d in one.results.domains.items()} for one in found]):
         said.append(
             "The reference weights differ, and with them the baselines and what the reference-weighted mean weighs by."
         )
+    if _differ([d.results.target for d in found]):
+        said.append("The targets differ: speed-ups and verdicts are not about the same number.")
     return said
 
 
@@ -132,18 +146,18 @@ def domain_rows(found: Sequence[Directory]) -> list[DomainRow]:
 
 
 def _domain_row(found: Sequence[Directory], name: str, axis: LinearAxis) -> DomainRow:
-    domains = [d.results.domains[name] for d in found]
+    after = tuple(d.weights.get(name) for d in found)
     return DomainRow(
         name=visible(name),
-        before=tuple(domain.reference_weight for domain in domains),
-        after=tuple(domain.doremi_weight for domain in domains),
-        positions=tuple(axis.position(domain.doremi_weight) for domain in domains),
+        before=tuple(d.results.domains[name].prior for d in found),
+        after=after,
+        positions=tuple(axis.position(weight) for weight in after),
     )
 
 
 def weights_axis(found: Sequence[Directory]) -> LinearAxis:
-    """An axis for DoReMi's weights of all directories."""
-    return LinearAxis.covering(d.doremi_weight or 0.0 for one in found for d in one.results.domains.values())
+    """An axis for the weights of all directories' leads."""
+    return LinearAxis.covering(weight or 0.0 for one in found for weight in one.weights.values())
 
 
 def summary_groups(found: Sequence[Directory]) -> list[SummaryGroup]:
@@ -152,14 +166,26 @@ def summary_groups(found: Sequence[Directory]) -> list[SummaryGroup]:
     shown = [None if h is None else comparisons.differences(h).summaries for h in headlines]
     return [
         SummaryGroup(label, tuple(None if by_key is None else by_key[key] for by_key in shown))
-        for key, label in SUMMARIES.items()
+        for key, label in LABELS.items()
     ]
+
+
+def losses(one: Directory) -> list[float | None]:
+    """Each of the three summaries of the control, then of the lead."""
+    arms = [one.results.arms[name] for name in (one.results.control, one.results.lead)]
+    return [arm.summary(key) for key in LABELS for arm in arms]
+
+
+def search_cost(one: Directory) -> Cost | None:
+    """FLOPs of finding the lead's weights."""
+    search = trust.lead_search(one.results)
+    return search.cost if search else None
 
 
 def summaries_axis(found: Sequence[Directory]) -> SignedAxis:
     """An axis for all of `summary_groups`."""
     values = [judged for group in summary_groups(found) for judged in group.values if judged is not None]
-    return comparisons.axis_of({str(index): judged for index, judged in enumerate(values)})
+    return comparisons.axis_of(values)
 
 
 def recipe_rows(found: Sequence[Directory]) -> list[RecipeRow]:

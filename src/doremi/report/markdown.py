@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from doremi.evidence.recorded_results import Results
-from doremi.evidence.schema import SUMMARIES, Estimate, Judged
+from doremi.evidence.outcomes import Judged, Outcome
+from doremi.evidence.schema import Results
+from doremi.evidence.statistics import Estimate
 from doremi.report import comparisons, numbers, sentences, tasks, trust, views
 from doremi.report.comparisons import Forest
 from doremi.report.markdown_blocks import code_block, paragraph, table
@@ -33,6 +34,8 @@ def render_markdown(results: Results, *, recipe: str, max_epochs: float) -> str:
 def _head(results: Results) -> Iterator[str]:
     yield "# DoReMi report"
     yield paragraph("Verdict", results.verdict)  # which begins with the outcome
+    if recommendation := sentences.recommendation(results):
+        yield paragraph("Recommended", recommendation)
     yield paragraph("Speed-up", sentences.speed_up(results))
     if cost := sentences.cost(results):
         yield paragraph("Cost", cost)
@@ -40,16 +43,16 @@ def _head(results: Results) -> Iterator[str]:
 
 def _weights(results: Results) -> Iterator[str]:
     yield "## Weights before and after"
-    names = [visible(name) for name in results.run_names]
+    names = [visible(name) for name in results.arm_names]
     yield table(
         ["domain", "tokens", "before", "after", "factor"],
         (
-            [row.name, numbers.count(row.tokens), numbers.percent(row.reference_weight),
-             numbers.percent(row.doremi_weight), numbers.factor(row.ratio)]
+            [row.name, numbers.count(row.tokens), numbers.percent(row.prior), numbers.percent(row.answer),
+             numbers.factor(row.ratio)]
             for row in views.domain_rows(results)
         ),
     )  # fmt: skip
-    yield "### The weights of every run"
+    yield "### The weights of every arm"
     yield table(
         ["domain", *names],
         ([row.name, *map(numbers.percent, row.weights)] for row in views.weights_rows(results)),
@@ -57,17 +60,24 @@ def _weights(results: Results) -> Iterator[str]:
 
 
 def _summaries(results: Results) -> Iterator[str]:
-    yield "## Three summaries"
+    yield "## Summaries"
     yield "Held-out loss in nats per token; lower is better."
-    heads = ["summary", *map(visible, results.run_names), "main - baseline"]
-    yield table(heads, map(_summary, views.summary_rows(results)))
+    yield paragraph("Target", sentences.target_in_full(results))
+    heads = ["summary", *map(visible, results.arm_names), *_difference_head(results)]
+    rows = views.summary_rows(results)
+    yield table(heads, ([row.label, *_losses(results, row.values, row.difference)] for row in rows))
     if found := sentences.at_floor(results):
+        rows = views.summary_rows_without_floor(results)
         yield paragraph("Without the domains at the floor", found)
-        yield table(heads, map(_summary, views.summary_rows_without_floor(results)))
+        yield table(heads, ([row.label, *_losses(results, row.values, row.difference)] for row in rows))
 
 
-def _summary(row: views.SummaryRow) -> list[str]:
-    return [row.label, *map(numbers.nats, row.values), numbers.signed(row.difference)]
+def _difference_head(results: Results) -> list[str]:
+    return [f"{visible(results.lead)} - {visible(results.control)}"] if results.headline else []
+
+
+def _losses(results: Results, losses: Iterable[float | None], difference: float | None) -> list[str]:
+    return [*map(numbers.nats, losses), *([numbers.signed(difference)] if results.headline else [])]
 
 
 def _differences(results: Results) -> Iterator[str]:
@@ -87,28 +97,28 @@ def _forest(forest: Forest) -> str:
         (
             [row.name, _outcome(row.judged), numbers.signed(row.judged.value), numbers.interval(row.judged.ends),
              numbers.p_value(row.judged.holm_p_value)]
-            for row in (*forest.summaries, *forest.domains)
+            for row in (*forest.summaries, *forest.sets, *forest.domains)
         ),
         num_texts=2,
     )  # fmt: skip
 
 
 def _outcome(judged: Judged) -> str:
-    return f"{judged.outcome}: {judged.reason}" if judged.outcome == "not measured" else judged.outcome
+    return f"{judged.outcome}: {judged.reason}" if judged.outcome is Outcome.NOT_MEASURED else judged.outcome
 
 
 def _compared(results: Results) -> Iterator[str]:
     pairs = comparisons.pair_rows(results)
     if pairs:
-        yield "## All weights compared"
+        yield "## All arms compared"
         yield table(
-            ["comparison", "verdict", "intervals over", *SUMMARIES.values(),
+            ["comparison", "verdict", "intervals over", *results.summary_labels.values(),
              "better / alike / worse", "could have seen", "speed-up"],
             map(_pair, pairs),
             num_texts=3,
         )  # fmt: skip
     if explained := comparisons.explained_rows(results):
-        yield "### How much of the gain the control explains"
+        yield "### How much of the gain a plain arm explains"
         yield table(
             ["gain in the", "how", "explained", "95 % interval"],
             (
@@ -136,23 +146,26 @@ def _pair(pair: comparisons.PairRow) -> list[str]:
 def _domains(results: Results) -> Iterator[str]:
     yield "## Every domain"
     yield "Held-out loss in nats per token; lower is better."
-    yield table(
-        ["domain", *map(visible, results.run_names), "main - baseline"],
-        (
-            [row.name, *map(numbers.nats, row.losses), numbers.signed(row.difference)]
-            for row in views.domain_rows(results)
-        ),
+    yield _loss_table("domain", results, views.domain_rows(results))
+    if sets := views.set_rows(results):
+        yield "### Text that is not trained on"
+        yield _loss_table("set", results, sets)
+
+
+def _loss_table(head: str, results: Results, rows: Iterable[views.DomainRow]) -> str:
+    return table(
+        [head, *map(visible, results.arm_names), *_difference_head(results)],
+        ([row.name, *_losses(results, row.losses, row.difference)] for row in rows),
     )
 
 
 def _repetition(results: Results, max_epochs: float) -> Iterator[str]:
     repeated = views.repeated_domains(results, max_epochs=max_epochs)
+    lead, num_domains = visible(results.lead), len(results.domains)
     yield "## How often each domain was read"
-    yield paragraph(
-        "Epochs", f"main read {len(repeated)} of {results.num_domains} domains more than {max_epochs:g} times"
-    )
+    yield paragraph("Epochs", f"{lead} read {len(repeated)} of {num_domains} domains more than {max_epochs:g} times")
     yield table(
-        ["domain", *map(visible, results.run_names)],
+        ["domain", *map(visible, results.arm_names)],
         ([row.name, *map(numbers.epochs, row.epochs)] for row in views.domain_rows(results)),
     )
 
@@ -171,8 +184,9 @@ def _trust(results: Results) -> Iterator[str]:
         yield "No check raised an alarm."
     yield table(["check", "figure"], sentences.trust_facts(results))
     rounds = trust.round_rows(results)
-    if rounds and results.convergence:
-        yield paragraph("Rounds", results.convergence.status or "not judged")
+    search = trust.lead_search(results)
+    if rounds and search and search.convergence:
+        yield paragraph("Rounds", search.convergence.status or "not judged")
         yield table(["round", "largest change"], ([str(r.number), numbers.percent(r.change)] for r in rounds))
 
 
@@ -181,7 +195,7 @@ def _tasks(results: Results) -> Iterator[str]:
     if rows:
         yield "## Few-shot tasks"
         yield table(
-            ["task", "metric", "documents", "shots", *map(visible, results.run_names)],
+            ["task", "metric", "documents", "shots", *map(visible, results.arm_names)],
             (
                 [row.name, row.metric, numbers.whole(row.num_documents), numbers.whole(row.num_fewshot),
                  *map(numbers.with_error, row.scores, row.standard_errors)]
@@ -203,13 +217,13 @@ def _task_difference(found: Estimate | None) -> str:
 
 
 def _runs(results: Results) -> Iterator[str]:
-    yield "## Runs and cost"
+    yield "## Models and cost"
     yield table(
-        ["model", "weights", "folder", "seeds", "steps", "parameters", "tokens", "FLOPs", "time"],
+        ["model", "method", "folder", "seeds", "steps", "parameters", "tokens", "FLOPs", "time"],
         (
-            [row.name, row.weights, row.folder, ", ".join(map(str, row.seeds)), numbers.whole(row.steps),
-             numbers.count(row.cost.num_parameters), numbers.count(row.cost.num_tokens), numbers.count(row.flops),
-             numbers.duration(row.cost.train_seconds)]
+            [row.name, row.method, f"same as {row.same_as}" if row.same_as else row.folder,
+             ", ".join(map(str, row.seeds)), numbers.whole(row.steps), numbers.count(row.num_parameters),
+             numbers.count(row.num_tokens), numbers.count(row.flops), numbers.duration(row.train_seconds)]
             for row in views.cost_rows(results)
         ),
         num_texts=3,

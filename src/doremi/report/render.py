@@ -9,11 +9,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from doremi import files
-from doremi.evidence.recorded_results import Results, load, read_public
-from doremi.evidence.schema import SUMMARIES
+from doremi.evidence.results_file import load, read_public
+from doremi.evidence.schema import Results
 from doremi.report import axes, comparisons, recipe_keys, sentences, tasks, templating, trust, views
 from doremi.report.markdown import render_markdown
-from doremi.report.series import SUMMARY_VIEWS, chart_data, num_averaged, stride
+from doremi.report.series import chart_data, num_averaged, stride
 from doremi.text import content_security_source, script_json, visible
 
 REPORT = "report.html"
@@ -54,11 +54,15 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
             explained=comparisons.explained_rows(results),
             task_rows=tasks.task_rows(results),
             task_differences=tasks.difference_rows(results),
-            summaries=list(SUMMARIES.values()),
+            summaries=list(results.summary_labels.values()),
             max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
             limit_of_recipe=epoch_limit(recipe) is not None,
-            run_names=[visible(name) for name in results.run_names],
-            loss_views=list(SUMMARY_VIEWS.values()),
+            arm_names=[visible(name) for name in results.arm_names],
+            lead=visible(results.lead),
+            control=visible(results.control),
+            lead_place=results.arm_names.index(results.lead),
+            search=trust.lead_search(results),
+            loss_views=list(results.summary_labels.values()),
             recipe=recipe,
             weights=weights,
             **_weight_axes(results),
@@ -69,8 +73,7 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
 
 
 def _weight_axes(results: Results) -> dict[str, Any]:
-    domains = results.domains.values()
-    shown = [w for d in domains for w in (d.reference_weight, d.doremi_weight) if w is not None]
+    shown = [w for row in views.domain_rows(results) for w in (row.prior, row.answer) if w is not None]
     return {"linear": axes.LinearAxis.covering(shown), "log": axes.LogAxis.covering(shown)}
 
 
@@ -80,7 +83,8 @@ def epoch_limit(recipe: str) -> float | None:
 
 
 def _charts(results: Results) -> dict[str, Any]:
-    data = chart_data(results)
+    data, trajectory = chart_data(results), trust.trajectory(results)
+    num_recorded = len(trajectory.steps) if trajectory else 1
     return {
         "data": Markup(script_json(data)),
         "has_trajectory": data["trajectory"] is not None,
@@ -88,8 +92,8 @@ def _charts(results: Results) -> dict[str, Any]:
         "has_task_curves": data["tasks"] is not None,
         "has_seeds": data["losses"] is not None and any(data["losses"]["seeds"]),
         "scroll": "scroll tall" if len(results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
-        "smoothing": num_averaged(len(results.trajectory.steps)) if results.trajectory else 1,
-        "stride": stride(len(results.trajectory.steps)) if results.trajectory else 1,
+        "smoothing": num_averaged(num_recorded),
+        "stride": stride(num_recorded),
     }
 
 

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from doremi.evidence.recorded_results import BASELINE, MAIN, Results
-from doremi.evidence.schema import Comparison, Outcome, SpeedUp, Tally
+import math
+
+from doremi.evidence import recommending
+from doremi.evidence.comparing import Comparison
+from doremi.evidence.outcomes import Outcome, Tally
+from doremi.evidence.schema import Results
+from doremi.evidence.speed_up import SpeedUp
 from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
 from doremi.text import visible
 
-OUTCOMES: dict[Outcome, str] = {
-    "better": "Better",
-    "worse": "Worse",
-    "no difference": "No difference seen",
-    "not measured": "Seed noise not measured",
+OUTCOMES = {
+    Outcome.BETTER: "Better",
+    Outcome.WORSE: "Worse",
+    Outcome.NO_DIFFERENCE: "No difference seen",
+    Outcome.NOT_MEASURED: "Seed noise not measured",
 }
-GOAL = "the baseline's final reference-weighted mean"
 MAX_NAMED = 8
 
 
 def outcome(results: Results) -> str | None:
     """The verdict as a word; None in a file without comparisons."""
-    return None if results.headline is None else OUTCOMES[results.headline.verdict.outcome]
+    return None if results.headline is None else OUTCOMES[recommending.outcome(results.headline)]
+
+
+def target(results: Results) -> str:
+    """What is to be low, in a few words."""
+    return next(iter(results.summary_labels.values()))
+
+
+def target_in_full(results: Results) -> str:
+    """The same with its unit, and the weights of a mean over evaluation sets."""
+    if isinstance(results.target, str):
+        return f"the {target(results)}, in {results.unit}"
+    total = math.fsum(results.target.values())
+    parts = (f"{weight / total:.3g} x {visible(name)}" for name, weight in results.target.items())
+    return f"{' + '.join(parts)}, in {results.unit}"
+
+
+def recommendation(results: Results) -> str | None:
+    """Which weights to take, and why."""
+    return visible(results.recommendation.reason) if results.recommendation else None
 
 
 def basis(forest: Forest) -> str:
@@ -46,15 +69,17 @@ def tally(counts: Tally) -> str:
 
 
 def speed_up(results: Results) -> str:
-    """How soon main was where the baseline ended."""
-    steps = numbers.whole(results.runs[BASELINE].steps)
-    found = results.headline and results.headline.speed_up
-    if found and found.num_seeds > 1 and found.num_reached < found.num_seeds:
-        return f"{MAIN} reached {GOAL} in {found.num_reached} of {found.num_seeds} seeds"
-    if results.steps_to_match is None:
-        return f"{MAIN} did not reach {GOAL} in {steps} steps"
-    reached = f"{MAIN} reached {GOAL} at step {numbers.whole(results.steps_to_match)} of {steps}"
-    return f"{reached}, {_interval_of_factor(results.headline)}" if results.headline else reached
+    """How soon the lead was where the control ended."""
+    if results.headline is None:
+        return "nothing was compared"
+    found, lead = results.headline.speed_up, visible(results.lead)
+    goal, steps = f"the final {target(results)} of {visible(results.control)}", results.arms[results.control].steps
+    if found.num_seeds > 1 and found.num_reached < found.num_seeds:
+        return f"{lead} reached {goal} in {found.num_reached} of {found.num_seeds} seeds"
+    if found.steps_to_match.value is None:
+        return f"{lead} did not reach {goal} in {numbers.whole(steps)} steps"
+    reached = f"{lead} reached {goal} at step {numbers.whole(found.steps_to_match.value)} of {numbers.whole(steps)}"
+    return f"{reached}, {_interval_of_factor(results.headline)}"
 
 
 def _interval_of_factor(comparison: Comparison) -> str:
@@ -72,33 +97,36 @@ def factor(found: SpeedUp) -> str:
 
 
 def cost(results: Results) -> str | None:
-    """What finding the weights took, against training with them once; None where that is not known."""
-    if results.cost is None or results.cost.search_over_main is None:
+    """What finding the lead's weights took, against training with them once; None where that is not known."""
+    search = trust.lead_search(results)
+    if search is None or search.cost is None or search.cost.search_over_main is None:
         return None
-    stages = " and ".join(map(visible, results.cost.search)) or "no model of its own"
+    stages = " and ".join(map(visible, search.cost.search)) or "no model of its own"
     return (
-        f"finding the weights ({stages}) took {numbers.factor(results.cost.search_over_main)} the FLOPs of training "
-        "one main model"
+        f"finding the weights ({stages}) took {numbers.factor(search.cost.search_over_main)} the FLOPs of training "
+        "one model with them"
     )
 
 
 def cost_with_search(results: Results) -> str | None:
-    """The speed-up if the search is paid for by this one run."""
+    """The speed-up if the search is paid for by this one model."""
     found = results.headline and results.headline.speed_up.factor_with_search
     if not found or found.value is None:
         return None
-    return f"with the search, the baseline's loss cost {numbers.factor(1 / found.value)} the FLOPs of the baseline"
+    control = visible(results.control)
+    return f"with the search, the final loss of {control} cost {numbers.factor(1 / found.value)} the FLOPs of {control}"
 
 
 def trust_facts(results: Results) -> list[tuple[str, str]]:
     """What the weights themselves show, as name and figure."""
-    convergence, absent = results.convergence, trust.absent_domains(results)
+    search, absent = trust.lead_search(results), trust.absent_domains(results)
+    convergence = search and search.convergence
     facts = []
     if convergence and convergence.max_change is not None:
         facts.append(("largest change of a weight", numbers.percent(convergence.max_change)))
     if convergence and convergence.effective_num_domains is not None:
-        before = trust.effective_num_domains(results.runs[BASELINE].domain_weights)
-        now = f"{convergence.effective_num_domains:.1f} of {results.num_domains}"
+        before = trust.effective_num_domains(views.priors(results))
+        now = f"{convergence.effective_num_domains:.1f} of {len(results.domains)}"
         facts.append(("effective number of domains", f"{now}, before {before:.1f}"))
     facts.append(("domains left out", f"{len(absent)}{': ' if absent else ''}{listed(absent)}"))
     if (drift := trust.late_drift(results)) is not None:
@@ -109,7 +137,7 @@ def trust_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def at_floor(results: Results) -> str | None:
-    """The domains that DoReMi all but dropped; None: it dropped none."""
+    """The domains that the lead's weights all but dropped; None: there is none."""
     names = views.domains_at_floor(results)
     return f"at the floor, below a tenth of the reference weight: {listed(names)}" if names else None
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from doremi.evidence.recorded import Curves
-from doremi.evidence.recorded_results import Results
-from doremi.evidence.schema import Measured
-from doremi.report.views import domain_order
+from doremi.evidence.curves import Curve
+from doremi.evidence.parts import Measured
+from doremi.evidence.schema import Results
+from doremi.report import trust
+from doremi.report.views import domain_order, other_sets
 from doremi.text import plotly_text
 
 MAX_POINTS = 500  # more than a chart has room for; 200 domains of 3 series make 2.5 MB
 SIGNIFICANT_DIGITS = 5
-SUMMARY_VIEWS = {
-    "reference_mean_nats": "reference-weighted mean",  # first: the speed-up is read off this one
-    "uniform_mean_nats": "uniform mean",
-    "worst_nats": "worst domain",
-}
 
 
 def chart_data(results: Results) -> dict[str, Any]:
@@ -30,7 +26,7 @@ def chart_data(results: Results) -> dict[str, Any]:
 
 def trajectory_data(results: Results) -> dict[str, Any] | None:
     """Steps and, for every domain in `domain_order`, ᾱ, α and λ (a running mean: single steps are noise)."""
-    trajectory = results.trajectory
+    trajectory = trust.trajectory(results)
     if trajectory is None or not trajectory.steps:
         return None
     names = domain_order(results)
@@ -49,42 +45,45 @@ def trajectory_data(results: Results) -> dict[str, Any] | None:
 
 
 def losses_data(results: Results) -> dict[str, Any] | None:
-    """Steps by run, for each view (`SUMMARY_VIEWS`, then the domains in `domain_order`) the losses by run, and by seed.
+    """Steps by arm, and for each view the losses by arm, and by seed; the control is the first arm.
 
-    ``seeds[run][seed][view]`` has the summaries alone, and is empty for a run with one seed.
+    Views are the summaries, the target first, then the domains in `domain_order` and the other sets.
+    ``seeds[arm][seed][view]`` has the summaries alone, and is empty for an arm with one seed.
     """
-    curves = {run: results.curves[run] for run in results.run_names if run in results.curves}
+    curves = {arm: curve for arm in results.arm_names if (curve := results.arms[arm].curve)}
     if not any(curve.steps for curve in curves.values()):
         return None
+    keys, names = list(results.summary_labels), [*domain_order(results), *other_sets(results)]
     return {
-        "runs": [plotly_text(run) for run in curves],
+        "runs": [plotly_text(arm) for arm in curves],
+        "control": plotly_text(results.control),
         "steps": [_thinned(curve.steps) for curve in curves.values()],
-        "seeds": [_summaries_by_seed(curve) for curve in curves.values()],
+        "seeds": [_summaries_by_seed(curve, keys) for curve in curves.values()],
         "views": [
-            *([_rounded(getattr(curve, field)) for curve in curves.values()] for field in SUMMARY_VIEWS),
-            *([_rounded(curve.nats.get(name, [])) for curve in curves.values()] for name in domain_order(results)),
+            *([_rounded(curve.summaries.get(key, [])) for curve in curves.values()] for key in keys),
+            *([_rounded(curve.nats.get(name, [])) for curve in curves.values()] for name in names),
         ],
     }
 
 
 def tasks_data(results: Results) -> dict[str, Any] | None:
-    """The average over few-shot tasks of every run with several checkpoints; ``run`` is its place in the colours."""
+    """The average over few-shot tasks of every arm with several checkpoints; ``run`` is its place in the colours."""
     curves = results.tasks.curves if results.tasks else {}
     lines = [
         {
-            "name": plotly_text(run),
+            "name": plotly_text(arm),
             "run": index,
-            "steps": _thinned(curves[run].steps),
-            "values": _rounded(curves[run].average),
+            "steps": _thinned(curves[arm].steps),
+            "values": _rounded(curves[arm].average),
         }
-        for index, run in enumerate(results.run_names)
-        if run in curves
+        for index, arm in enumerate(results.arm_names)
+        if arm in curves
     ]
     return {"lines": lines} if lines else None
 
 
-def _summaries_by_seed(curve: Curves) -> dict[str, list[list[Measured]]]:
-    return {seed: [_rounded(getattr(of_seed, f)) for f in SUMMARY_VIEWS] for seed, of_seed in curve.by_seed.items()}
+def _summaries_by_seed(curve: Curve, keys: Sequence[str]) -> dict[str, list[list[Measured]]]:
+    return {seed: [_rounded(of_seed.get(key, [])) for key in keys] for seed, of_seed in curve.by_seed.items()}
 
 
 def stride(num_points: int) -> int:

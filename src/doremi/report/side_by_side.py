@@ -9,11 +9,13 @@ from markupsafe import Markup
 
 from doremi import files
 from doremi.errors import InputError
-from doremi.evidence.schema import Judged
+from doremi.evidence.outcomes import Judged
+from doremi.evidence.targets import LABELS
 from doremi.report import comparisons, directories, numbers, sentences, templating, views
 from doremi.report.directories import Directory
 from doremi.report.markdown_blocks import paragraph, table
 from doremi.report.render import MAX_DOMAINS_IN_FULL
+from doremi.text import visible
 
 COMPARISON = "comparison.html"
 
@@ -54,6 +56,9 @@ def render_page(found: Sequence[Directory]) -> str:
         axis=directories.weights_axis(found),
         recipes=directories.recipe_rows(found),
         comparisons=comparisons,
+        places=directories,
+        pair_of=pair_of,
+        summary_labels=list(LABELS.values()),
         sentences=sentences,
         views=views,
         scroll="scroll tall" if len(found[0].results.domains) > MAX_DOMAINS_IN_FULL else "scroll",
@@ -75,7 +80,7 @@ def _verdicts(found: Sequence[Directory]) -> Iterator[str]:
 
 
 def _summaries(found: Sequence[Directory]) -> Iterator[str]:
-    yield "## Main - baseline"
+    yield "## Each experiment's arm - its control"
     yield "Nats per token with 95 % intervals; negative is better."
     groups = directories.summary_groups(found)
     rows = (
@@ -84,9 +89,9 @@ def _summaries(found: Sequence[Directory]) -> Iterator[str]:
     )
     yield table(["directory", "intervals over", *(group.label for group in groups)], rows, num_texts=2)
     yield "### The losses themselves"
-    labels = [f"{row.label}, {run}" for row in views.summary_rows(found[0].results) for run in ("baseline", "main")]
-    losses = ([one.label, *_losses(one)] for one in found)
-    yield table(["directory", *labels], losses)
+    labels = [f"{label}, {which}" for label in LABELS.values() for which in ("control", "arm")]
+    losses = ([one.label, *pair_of(one), *map(numbers.nats, directories.losses(one))] for one in found)
+    yield table(["directory", "arm", "control", *labels], losses, num_texts=3)
 
 
 def _basis(one: Directory) -> str:
@@ -99,8 +104,9 @@ def _difference(judged: Judged | None) -> str:
     return f"{numbers.with_interval(judged.value, judged.ends)} {judged.outcome}"
 
 
-def _losses(one: Directory) -> Iterator[str]:
-    return (numbers.nats(value) for row in views.summary_rows(one.results) for value in row.values[:2])
+def pair_of(one: Directory) -> tuple[str, str]:
+    """The arm that the experiment is for, and its control."""
+    return visible(one.results.lead), visible(one.results.control)
 
 
 def _weights(found: Sequence[Directory]) -> Iterator[str]:
@@ -117,11 +123,11 @@ def _costs(found: Sequence[Directory]) -> Iterator[str]:
     yield "## Speed-up and cost"
     rows = (
         [one.label, sentences.speed_up(one.results), numbers.factor(views.speed_up(one.results)),
-         numbers.factor(one.results.cost.search_over_main if one.results.cost else None),
+         numbers.factor(cost.search_over_main if (cost := directories.search_cost(one)) else None),
          numbers.duration(views.total_seconds(views.cost_rows(one.results)))]
         for one in found
     )  # fmt: skip
-    yield table(["directory", "how soon", "speed-up", "search / main", "time of everything"], rows, num_texts=2)
+    yield table(["directory", "how soon", "speed-up", "search / one model", "time of everything"], rows, num_texts=2)
 
 
 def _recipes(found: Sequence[Directory]) -> Iterator[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.box import Box
 from rich.cells import cell_len
@@ -12,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from doremi.evidence.recorded_results import BASELINE, MAIN, Results, parse
-from doremi.evidence.schema import SUMMARIES, Judged
+from doremi.evidence.outcomes import Judged
+from doremi.evidence.schema import Results
 from doremi.report import comparisons, numbers, sentences, trust, views
 from doremi.text import visible
 
@@ -25,26 +24,16 @@ GAP = 2  # between columns
 MIN_WIDTH = 80
 MIN_NAME_WIDTH = 14
 MIN_NUMBER_WIDTH, MAX_NUMBER_WIDTH = 6, 12  # longer names of runs are folded
-SIZE_HEADS = ("tokens", "reference\nweight", "DoReMi\nweight")
-DIFFERENCE_HEAD = f"{MAIN} -\n{BASELINE}"
-PRIMARY_LABEL = next(iter(SUMMARIES.values()))  # what a verdict rests on
-
-
-def summary_table(results: Mapping[str, Any]) -> SummaryTable:
-    """The table of ``results``, the content of `results.json`: for `print`, or for a `rich.console.Console`.
-
-    Domains with their weights and losses, the three summaries, the speed-up and the verdict. Runs for which the
-    console is too narrow follow in tables of their own.
-
-    Raises:
-        InputError: ``results`` does not follow the schema.
-    """
-    return SummaryTable(parse(results))
+NUM_FIRST = 2  # arms that the first table has whatever the width: the control and the one after it
 
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """Lays itself out for the console that prints it; names cannot style, move or break it."""
+    """The table of `Results`: for `print`, or for a `rich.console.Console`; names cannot style, move or break it.
+
+    Domains with their weights and losses, the summaries, the speed-up and the verdict. It lays itself out for the
+    console that prints it: arms for which that is too narrow follow in tables of their own.
+    """
 
     results: Results
 
@@ -60,13 +49,14 @@ class SummaryTable:
         """The tables, one after the other, and the lines below them."""
         encode: Encode = _ascii if options.ascii_only else str
         lines = list(_lines(self.results))
-        names = [encode(visible(name)) for name in self.results.run_names]
-        first, *others = _split_runs(names, width=options.max_width)
+        names = [encode(visible(name)) for name in self.results.arm_names]
+        heads = _Heads.of(self.results, encode)
+        first, *others = _split_arms(names, heads, width=options.max_width)
         yield Text("Held-out loss in nats per token (lower is better)\n")
-        yield _main_table(lines, names, first, encode)
-        for runs in others:
-            yield Text("\nFurther runs\n")
-            yield _further_table(lines, names, runs, encode)
+        yield _first_table(lines, names, heads, first, encode)
+        for arms in others:
+            yield Text("\nFurther arms\n")
+            yield _further_table(lines, names, arms, encode)
         if self.results.headline:
             yield Text("")
             yield _evidence_table(self.results, encode)
@@ -75,8 +65,27 @@ class SummaryTable:
 
 
 @dataclass(frozen=True)
+class _Heads:
+    """The heads of the columns that are not an arm's losses."""
+
+    sizes: tuple[str, str, str]
+    difference: str | None  # None: nothing was compared
+
+    @classmethod
+    def of(cls, results: Results, encode: Encode) -> _Heads:
+        lead, control = (encode(visible(name)) for name in (results.lead, results.control))
+        compared = results.headline is not None
+        return cls(("tokens", "reference\nweight", f"{lead}\nweight"), f"{lead} -\n{control}" if compared else None)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.sizes
+        if self.difference is not None:
+            yield self.difference
+
+
+@dataclass(frozen=True)
 class _Line:
-    """One row of the tables; ``sizes`` are tokens and weights, ``losses`` in the order of the runs."""
+    """One row of the tables; ``sizes`` are tokens and weights, ``losses`` in the order of the arms."""
 
     label: str
     sizes: tuple[str, str, str]
@@ -86,8 +95,10 @@ class _Line:
 
 
 def _lines(results: Results) -> Iterator[_Line]:
-    """The domains, the three summaries, and these again without the domains at the floor."""
+    """The domains, other evaluation sets, the summaries, and these again without the domains at the floor."""
     yield from _grouped(_domain_line(row) for row in views.domain_rows(results))
+    if sets := views.set_rows(results):
+        yield from _grouped(_domain_line(row) for row in sets)
     yield from _grouped(_summary_line(row) for row in views.summary_rows(results))
     without_floor = [_summary_line(row) for row in views.summary_rows_without_floor(results)]
     if without_floor:
@@ -101,7 +112,7 @@ def _grouped(lines: Iterable[_Line]) -> list[_Line]:
 
 
 def _domain_line(row: views.DomainRow) -> _Line:
-    weights = numbers.percent(row.reference_weight), numbers.percent(row.doremi_weight)
+    weights = numbers.percent(row.prior), numbers.percent(row.answer)
     return _Line(row.name, (numbers.count(row.tokens), *weights), row.losses, row.difference)
 
 
@@ -110,33 +121,33 @@ def _summary_line(row: views.SummaryRow) -> _Line:
     return _Line(foldable, ("", "", ""), row.values, row.difference)
 
 
-def _split_runs(names: Sequence[str], *, width: int) -> list[range]:
-    """Positions of the runs of each table: as many as fit, baseline and main in the first whatever the width."""
-    fixed = sum(GAP + _column_width(head) for head in (*SIZE_HEADS, DIFFERENCE_HEAD))
+def _split_arms(names: Sequence[str], heads: _Heads, *, width: int) -> list[range]:
+    """Positions of the arms of each table: as many as fit, the first `NUM_FIRST` in the first whatever the width."""
+    fixed = sum(GAP + _column_width(head) for head in heads)
     tables, start, room = [], 0, width - MIN_NAME_WIDTH - fixed
     for position, name in enumerate(names):
         needed = GAP + _column_width(name)
-        if needed > room and position > max(start, 1):
+        if needed > room and position > max(start, NUM_FIRST - 1):
             tables.append(range(start, position))
             start, room = position, width - MIN_NAME_WIDTH
         room -= needed
     return [*tables, range(start, len(names))]
 
 
-def _main_table(lines: Iterable[_Line], names: Sequence[str], runs: range, encode: Encode) -> Table:
-    table = _ruled_table([*SIZE_HEADS, *(names[run] for run in runs), DIFFERENCE_HEAD])
+def _first_table(lines: Iterable[_Line], names: Sequence[str], heads: _Heads, arms: range, encode: Encode) -> Table:
+    compared = [] if heads.difference is None else [heads.difference]
+    table = _ruled_table([*heads.sizes, *(names[arm] for arm in arms), *compared])
     for line in lines:
         difference = numbers.signed(line.difference) if line.losses else ""
-        table.add_row(
-            Text(encode(line.label)), *line.sizes, *_losses(line, runs), difference, end_section=line.ends_group
-        )
+        last = [difference] if compared else []
+        table.add_row(Text(encode(line.label)), *line.sizes, *_losses(line, arms), *last, end_section=line.ends_group)
     return table
 
 
-def _further_table(lines: Iterable[_Line], names: Sequence[str], runs: range, encode: Encode) -> Table:
-    table = _ruled_table([names[run] for run in runs])
+def _further_table(lines: Iterable[_Line], names: Sequence[str], arms: range, encode: Encode) -> Table:
+    table = _ruled_table([names[arm] for arm in arms])
     for line in lines:
-        table.add_row(Text(encode(line.label)), *_losses(line, runs), end_section=line.ends_group)
+        table.add_row(Text(encode(line.label)), *_losses(line, arms), end_section=line.ends_group)
     return table
 
 
@@ -154,30 +165,31 @@ def _column_width(head: str) -> int:
     return min(max(needed, MIN_NUMBER_WIDTH), MAX_NUMBER_WIDTH)
 
 
-def _losses(line: _Line, runs: range) -> list[Text]:
-    """The losses of ``runs``, the lowest of all runs in bold; blank on a line that is a heading."""
+def _losses(line: _Line, arms: range) -> list[Text]:
+    """The losses of ``arms``, the lowest of all in bold; blank on a line that is a heading."""
     if not line.losses:
-        return [Text("")] * len(runs)
+        return [Text("")] * len(arms)
     best = min((loss for loss in line.losses if loss is not None), default=None)
     return [
         Text(numbers.nats(loss), style="bold" if loss is not None and loss == best else "")
-        for loss in (line.losses[run] for run in runs)
+        for loss in (line.losses[arm] for arm in arms)
     ]
 
 
 def _evidence_table(results: Results, encode: Encode) -> Table:
-    """The summaries of main - baseline, then what a verdict rests on for every other pair, each with its interval."""
+    """The summaries of the first pair, then the target of every other one, each with its interval."""
+    labels = list(results.summary_labels.values())
     first, *others = comparisons.pair_rows(results)
     table = Table(box=RULED, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="")
     table.add_column("difference", overflow="fold", vertical="bottom", min_width=MIN_NAME_WIDTH)
     for head in ("nats per\ntoken", f"95 % interval\nover {first.basis.value}"):
         table.add_column(Text(head), justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True, vertical="bottom")
-    table.add_row(f"{first.tuned} - {first.baseline}:")
-    for label, judged in zip(SUMMARIES.values(), first.summaries, strict=True):
+    table.add_row(Text(encode(f"{first.tuned} - {first.baseline}:")))
+    for label, judged in zip(labels, first.summaries, strict=True):
         table.add_row(f"  {label}", *_judged(judged))
     if others:
-        table.add_row(f"{PRIMARY_LABEL}:")
+        table.add_row(f"{labels[0]}:")
     for pair in others:
         table.add_row(Text(encode(f"  {pair.tuned} - {pair.baseline}")), *_judged(pair.summaries[0]))
     return table
@@ -191,18 +203,25 @@ def _sentences(results: Results) -> Iterator[str]:
     """What is said below the tables; the verdict last, where a person looks first."""
     if at_floor := sentences.at_floor(results):
         yield sentences.capitalised(at_floor)
-    yield f"Lower than the baseline on {results.num_better} of {results.num_domains} domains"
-    if results.headline:
-        forest = comparisons.forest(results.headline)
-        yield f"Domains, Holm-corrected over {forest.basis.value}: {sentences.tally(forest.tally)}"
-    factor = views.speed_up(results)
-    yield f"Speed-up{'' if factor is None else ' ' + numbers.factor(factor)}: {sentences.speed_up(results)}"
+    yield from _compared(results)
     if cost := sentences.cost(results):
         yield f"Cost: {cost}"
-    if results.alarms:
-        kinds = ", ".join(row.name for row in trust.alarm_rows(results))
-        yield f"Alarms ({kinds}): the report says what they found and what to do"
+    if alarms := trust.alarm_rows(results):
+        yield f"Alarms ({', '.join(row.name for row in alarms)}): the report says what they found and what to do"
+    if recommendation := sentences.recommendation(results):
+        yield f"Recommended: {recommendation}"
     yield visible(results.verdict)
+
+
+def _compared(results: Results) -> Iterator[str]:
+    if results.headline is None:
+        return
+    num_domains = len(results.domains)
+    yield f"Lower than {visible(results.control)} on {views.num_lower(results)} of {num_domains} domains"
+    forest = comparisons.forest(results.headline, results.summary_labels)
+    yield f"Domains, Holm-corrected over {forest.basis.value}: {sentences.tally(forest.tally)}"
+    factor = views.speed_up(results)
+    yield f"Speed-up{'' if factor is None else ' ' + numbers.factor(factor)}: {sentences.speed_up(results)}"
 
 
 def _ascii(text: str) -> str:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from doremi.evidence.recorded_results import Results
-from doremi.evidence.recorded_tasks import RunScore, Task
-from doremi.evidence.schema import Estimate
+from doremi.evidence.few_shot import ArmScore, Task
+from doremi.evidence.schema import Results
+from doremi.evidence.statistics import Estimate
 from doremi.text import visible
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task, or the average; ``scores`` and ``standard_errors`` in the order of `Results.run_names`."""
+    """One task, or the average; ``scores`` and ``standard_errors`` in the order of `Results.arm_names`."""
 
     name: str
     metric: str
     num_documents: int | None
     num_fewshot: int | None
     scores: tuple[float | None, ...]
-    standard_errors: tuple[float | None, ...]  # over documents, of runs with one seed
+    standard_errors: tuple[float | None, ...]  # over documents, of arms with one seed
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ def task_rows(results: Results) -> list[TaskRow]:
     """One row a task, in the order of the file, then the average where there is one of several tasks."""
     if results.tasks is None:
         return []
-    rows = [_task_row(name, task, results.run_names) for name, task in results.tasks.tasks.items()]
+    rows = [_task_row(name, task, results.arm_names) for name, task in results.tasks.tasks.items()]
     if len(rows) > 1 and results.tasks.average:
-        scores = [results.tasks.average.get(run) for run in results.run_names]
+        scores = [results.tasks.average.get(arm) for arm in results.arm_names]
         values = tuple(score.value if score else None for score in scores)
         rows.append(TaskRow("average", "", None, None, values, (None,) * len(values)))
     return rows
 
 
-def _task_row(name: str, task: Task, run_names: Sequence[str]) -> TaskRow:
-    scores = [task.runs.get(run) for run in run_names]
+def _task_row(name: str, task: Task, arm_names: Sequence[str]) -> TaskRow:
+    scores = [task.arms.get(arm) for arm in arm_names]
     return TaskRow(
         name=visible(name),
         metric=_metric(task),
@@ -62,7 +62,7 @@ def _metric(task: Task) -> str:
     return visible(task.metric) + direction + cut
 
 
-def _standard_error(score: RunScore) -> float | None:
+def _standard_error(score: ArmScore) -> float | None:
     """Of the only seed; over several, the documents are the same and their errors do not average out."""
     seeds = list(score.by_seed.values())
     return seeds[0].standard_error if len(seeds) == 1 else None

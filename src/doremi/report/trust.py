@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from doremi.evidence.recorded_results import Results
+from doremi.evidence.alarm import Alarm
+from doremi.evidence.schema import Results
+from doremi.evidence.searches import Search, Trajectory
 from doremi.text import visible
 
 MAX_ALARMS_OF_A_KIND = 3  # older files have one alarm for each domain
@@ -30,14 +32,29 @@ class RoundRow:
     change: float | None
 
 
+def lead_search(results: Results) -> Search | None:
+    """How the lead's weights were found; None: by a rule."""
+    return results.searches.get(results.lead)
+
+
+def trajectory(results: Results) -> Trajectory | None:
+    """How the lead's weights came about, where that was recorded."""
+    search = lead_search(results)
+    return search.trajectory if search else None
+
+
 def alarm_rows(results: Results) -> list[AlarmRow]:
-    """One row a kind, in the order of the file."""
-    kinds = dict.fromkeys(alarm.name for alarm in results.alarms)
-    return [_alarm_row(results, kind) for kind in kinds]
+    """One row a kind, in the order of the file; of several searches each alarm says whose it is."""
+    alarms = [
+        alarm if len(results.searches) == 1 else replace(alarm, finding=f"{label}: {alarm.finding}")
+        for label, search in results.searches.items()
+        for alarm in search.alarms
+    ]
+    return [_alarm_row(alarms, kind) for kind in dict.fromkeys(alarm.name for alarm in alarms)]
 
 
-def _alarm_row(results: Results, kind: str) -> AlarmRow:
-    alarms = [alarm for alarm in results.alarms if alarm.name == kind]
+def _alarm_row(every: Sequence[Alarm], kind: str) -> AlarmRow:
+    alarms = [alarm for alarm in every if alarm.name == kind]
     shown = alarms[:MAX_ALARMS_OF_A_KIND]
     return AlarmRow(
         name=visible(kind),
@@ -48,8 +65,9 @@ def _alarm_row(results: Results, kind: str) -> AlarmRow:
 
 
 def round_rows(results: Results) -> list[RoundRow]:
-    """One row a round."""
-    changes = results.convergence.changes if results.convergence else []
+    """One row for each round of the lead's search."""
+    search = lead_search(results)
+    changes = search.convergence.changes if search and search.convergence else []
     return [RoundRow(number, change) for number, change in enumerate(changes, start=1)]
 
 
@@ -59,27 +77,29 @@ def effective_num_domains(weights: Mapping[str, float | None]) -> float:
 
 
 def absent_domains(results: Results) -> list[str]:
-    """Domains that DoReMi's weights leave out altogether."""
-    return [visible(name) for name, domain in results.domains.items() if domain.doremi_weight == 0]
+    """Domains that the lead's weights leave out altogether."""
+    weights = results.arms[results.lead].weights or {}
+    return [visible(name) for name in results.domains if weights.get(name) == 0]
 
 
 def late_drift(results: Results) -> float | None:
     """Total variation between the mean of α over the last quarter of the steps and the final ᾱ, as far as recorded."""
-    trajectory = results.trajectory
-    if trajectory is None or not trajectory.steps:
+    recorded = trajectory(results)
+    if recorded is None or not recorded.steps:
         return None
-    late = [i for i, step in enumerate(trajectory.steps) if step > 0.75 * trajectory.steps[-1]]
+    late = [i for i, step in enumerate(recorded.steps) if step > 0.75 * recorded.steps[-1]]
     distances = [
-        abs(_mean([alpha[i] for i in late]) - (trajectory.average_weights[name][-1] or 0.0))
-        for name, alpha in trajectory.dro_weights.items()
-        if name in trajectory.average_weights
+        abs(_mean([alpha[i] for i in late]) - (recorded.average_weights[name][-1] or 0.0))
+        for name, alpha in recorded.dro_weights.items()
+        if name in recorded.average_weights
     ]
     return math.fsum(distances) / 2
 
 
 def largest_spread(results: Results) -> float | None:
     """The largest standard deviation of a weight over the proxies' seeds; None with one proxy."""
-    spread = (results.convergence and results.convergence.spread) or {}
+    search = lead_search(results)
+    spread = (search and search.convergence and search.convergence.spread) or {}
     return max((value for value in spread.values() if value is not None), default=None)
 
 

@@ -1,6 +1,6 @@
 """Results to the rows of what is shown: which rows, in which order, compared with what. No formatting, no HTML.
 
-Page and console table are drawn from these. Names and labels leave this file with `escaping.visible` applied.
+Page and console table are drawn from these. Names and labels leave this file with `text.visible` applied.
 """
 
 from __future__ import annotations
@@ -9,16 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from doremi.evidence.recorded_results import BASELINE, MAIN, Cost, Results, Summaries
+from doremi.evidence.schema import Arm, Results
+from doremi.evidence.searches import Floor
 from doremi.text import visible
 
 # Muennighoff et al. 2023: up to four epochs are almost as good as new text, then repetition starts to cost.
 MAX_HARMLESS_EPOCHS = 4
-FLOPS_PER_PARAMETER_AND_TOKEN = 6  # forward and backward, Kaplan et al. 2020
+EXPLANATIONS = {
+    "uniform_mean": "every domain counts the same",
+    "reference_mean": "domains count by their reference weight",
+    "worst": "the domain with the highest loss",
+    "target": "sets count as the recipe weighs them",
+}
 
 
 class Metric(Enum):
-    """Which held-out loss; the value is the field of `results.Domain`."""
+    """Which held-out loss."""
 
     NATS = "nats"
     BITS_PER_BYTE = "bits_per_byte"
@@ -26,33 +32,34 @@ class Metric(Enum):
 
 @dataclass(frozen=True)
 class DomainRow:
-    """One domain. ``losses`` and ``epochs`` are in the order of `Results.run_names`."""
+    """One domain, or another evaluation set. ``losses`` and ``epochs`` are in the order of `Results.arm_names`.
+
+    ``answer`` is the weight in the `Results.lead`, and ``difference`` that arm's loss minus the control's.
+    """
 
     name: str
-    tokens: int
+    tokens: int | None  # to train on; None: it is not trained on
     held_out_tokens: int
-    reference_weight: float | None
-    doremi_weight: float | None
+    prior: float | None
+    answer: float | None
     losses: tuple[float | None, ...]
-    difference: float | None  # main - baseline
+    difference: float | None
     epochs: tuple[float | None, ...]
 
     @property
     def ratio(self) -> float | None:
-        """DoReMi's weight as a multiple of the reference weight."""
-        if self.doremi_weight is None or not self.reference_weight:
-            return None
-        return self.doremi_weight / self.reference_weight
+        """The answer as a multiple of the prior."""
+        return None if self.answer is None or not self.prior else self.answer / self.prior
 
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One summary of all domains, in the order of `Results.run_names`; ``names`` are those of the worst domains."""
+    """One summary, in the order of `Results.arm_names`; ``names`` are those of the worst domains."""
 
     label: str
     explanation: str
     values: tuple[float | None, ...]
-    difference: float | None  # main - baseline
+    difference: float | None  # lead - control
     names: tuple[str, ...] = ()
 
     @property
@@ -63,26 +70,23 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """The models of one run, or of one stage of the search."""
+    """The models of one arm, or of one stage of a search; ``flops`` and ``num_tokens`` of an arm are of one model."""
 
     name: str
-    weights: str
+    method: str
     seeds: tuple[int, ...]
     steps: int | None
-    cost: Cost
+    num_parameters: int
+    num_tokens: int
+    flops: float | None
+    train_seconds: float | None
     folder: str
-
-    @property
-    def flops(self) -> float | None:
-        """As the file says (None: not known); in a file without them, an estimate: 6 x parameters x tokens."""
-        if "flops" in self.cost.model_fields_set:
-            return self.cost.flops
-        return FLOPS_PER_PARAMETER_AND_TOKEN * self.cost.num_parameters * self.cost.num_tokens
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """One domain's weight in every run, in the order of `Results.run_names`."""
+    """One domain's weight in every arm, in the order of `Results.arm_names`."""
 
     name: str
     weights: tuple[float | None, ...]
@@ -90,12 +94,24 @@ class WeightsRow:
 
 def domain_order(results: Results) -> list[str]:
     """Domain names, largest change of weight first."""
-    return sorted(results.domains, key=lambda name: -abs(_change(results, name)))
+    answer = _answer(results)
+    return sorted(
+        results.domains, key=lambda name: -abs(difference(answer.get(name), results.domains[name].prior) or 0.0)
+    )
 
 
-def _change(results: Results, name: str) -> float:
-    domain = results.domains[name]
-    return difference(domain.doremi_weight, domain.reference_weight) or 0.0
+def priors(results: Results) -> dict[str, float | None]:
+    """The reference weights by domain."""
+    return {name: domain.prior for name, domain in results.domains.items()}
+
+
+def other_sets(results: Results) -> list[str]:
+    """The evaluation sets that are no domains, in the order of the file."""
+    return [name for name in results.sets if name not in results.domains]
+
+
+def _answer(results: Results) -> Mapping[str, float | None]:
+    return results.arms[results.lead].weights or {}
 
 
 def difference(value: float | None, baseline: float | None) -> float | None:
@@ -103,94 +119,141 @@ def difference(value: float | None, baseline: float | None) -> float | None:
     return None if value is None or baseline is None else value - baseline
 
 
+def lead_difference(results: Results, values: Mapping[str, float | None]) -> float | None:
+    """Lead minus control in one number by arm; None where nothing was compared."""
+    if results.headline is None:
+        return None
+    return difference(values.get(results.lead), values.get(results.control))
+
+
 def domain_rows(results: Results, *, metric: Metric = Metric.NATS) -> list[DomainRow]:
     """One row per domain, in `domain_order`."""
     return [_domain_row(results, name, metric) for name in domain_order(results)]
 
 
+def set_rows(results: Results, *, metric: Metric = Metric.NATS) -> list[DomainRow]:
+    """One row for each evaluation set that is not trained on."""
+    return [_domain_row(results, name, metric) for name in other_sets(results)]
+
+
 def _domain_row(results: Results, name: str, metric: Metric) -> DomainRow:
-    domain = results.domains[name]
-    losses: Mapping[str, float | None] = getattr(domain, metric.value)
+    domain, text = results.domains.get(name), results.sets.get(name)
+    losses = {arm: _loss(results.arms[arm], name, metric) for arm in results.arm_names}
     return DomainRow(
         name=visible(name),
-        tokens=domain.tokens,
-        held_out_tokens=domain.held_out_tokens,
-        reference_weight=domain.reference_weight,
-        doremi_weight=domain.doremi_weight,
-        losses=tuple(losses.get(run) for run in results.run_names),
-        difference=difference(losses.get(MAIN), losses.get(BASELINE)),
-        epochs=tuple(results.runs[run].epochs.get(name) for run in results.run_names),
+        tokens=domain.tokens if domain else None,
+        held_out_tokens=text.tokens if text else 0,
+        prior=domain.prior if domain else None,
+        answer=_answer(results).get(name),
+        losses=tuple(losses.values()),
+        difference=lead_difference(results, losses),
+        epochs=tuple(results.arms[arm].epochs.get(name) for arm in results.arm_names),
     )
 
 
+def _loss(arm: Arm, name: str, metric: Metric) -> float | None:
+    return arm.mean_nats(name) if metric is Metric.NATS else arm.bits_per_byte.get(name)
+
+
 def summary_rows(results: Results) -> list[SummaryRow]:
-    """Uniform mean, reference-weighted mean and worst domain, over all domains."""
-    uniform, reference, worst = _summary_rows(results, results.run_names)
-    names = tuple(visible(results.worst_domain.get(run) or "-") for run in results.run_names)
-    return [uniform, reference, replace(worst, names=names)]
+    """The target, then the others of uniform mean, reference-weighted mean and worst domain."""
+    rows = {
+        key: _summary_row(results, key, {arm: results.arms[arm].summary(key) for arm in results.arm_names})
+        for key in results.summary_labels
+    }
+    names = tuple(visible(results.arms[arm].worst_domain or "-") for arm in results.arm_names)
+    return [*(rows | {"worst": replace(rows["worst"], names=names)}).values()]
 
 
 def summary_rows_without_floor(results: Results) -> list[SummaryRow]:
     """The same over the domains above the floor; empty when no domain is at it."""
-    return [] if results.without_floor is None else _summary_rows(results.without_floor, results.run_names)
+    floor = _floor(results)
+    return [] if floor is None else [
+        _summary_row(results, key, {arm: floor.summaries.get(arm, {}).get(key) for arm in results.arm_names})
+        for key in results.summary_labels
+    ]  # fmt: skip
 
 
-def _summary_rows(summaries: Summaries, run_names: list[str]) -> list[SummaryRow]:
-    return [
-        _summary_row("uniform mean", "every domain counts the same", summaries.uniform_mean_nats, run_names),
-        _summary_row(
-            "reference-weighted mean",
-            "domains count by their reference weight",
-            summaries.reference_mean_nats,
-            run_names,
-        ),
-        _summary_row("worst domain", "the domain with the highest loss", summaries.worst_nats, run_names),
-    ]
-
-
-def _summary_row(label: str, explanation: str, values: Mapping[str, float | None], run_names: list[str]) -> SummaryRow:
+def _summary_row(results: Results, key: str, values: Mapping[str, float | None]) -> SummaryRow:
     return SummaryRow(
-        label=label,
-        explanation=explanation,
-        values=tuple(values.get(run) for run in run_names),
-        difference=difference(values.get(MAIN), values.get(BASELINE)),
+        label=results.summary_labels[key],
+        explanation=EXPLANATIONS[key],
+        values=tuple(values.values()),
+        difference=lead_difference(results, values),
     )
 
 
 def domains_at_floor(results: Results) -> list[str]:
-    """The domains that DoReMi all but dropped: below a tenth of their reference weight."""
-    return [] if results.without_floor is None else [visible(n) for n in results.without_floor.domains_at_floor]
+    """The domains that the lead's weights all but dropped: below a tenth of their reference weight."""
+    floor = _floor(results)
+    return [] if floor is None else [visible(name) for name in floor.domains]
+
+
+def _floor(results: Results) -> Floor | None:
+    search = results.searches.get(results.lead)
+    return search.floor if search else None
+
+
+def num_lower(results: Results) -> int:
+    """On how many domains the lead's loss is lower than the control's, intervals aside."""
+    return sum((row.difference or 0.0) < 0 for row in domain_rows(results))
+
+
+def num_higher(results: Results) -> int:
+    """On how many domains it is higher."""
+    return sum((row.difference or 0.0) > 0 for row in domain_rows(results))
 
 
 def speed_up(results: Results) -> float | None:
-    """Steps the baseline took over steps main needed for the same loss; None where main did not get there."""
-    return results.runs[BASELINE].steps / results.steps_to_match if results.steps_to_match else None
+    """Steps the control took over steps the lead needed for the same loss; None where it did not get there."""
+    return results.headline.speed_up.factor.value if results.headline else None
 
 
 def cost_rows(results: Results) -> list[CostRow]:
-    """First what finding the weights took, where it is known, then every run that was compared."""
-    search = [CostRow(visible(name), "", (), None, cost, "") for name, cost in results.costs.items()]
-    runs = [
-        CostRow(visible(name), visible(run.weights), tuple(run.all_seeds), run.steps, run, visible(run.folder))
-        for name, run in ((name, results.runs[name]) for name in results.run_names)
-    ]
-    return search + runs
+    """First what finding weights took, where it is known, then every arm."""
+    search = [
+        CostRow(
+            name=visible(stage if len(results.searches) == 1 else f"{label}: {stage}"),
+            method="", seeds=(), steps=None, num_parameters=cost.num_parameters, num_tokens=cost.num_tokens,
+            flops=cost.flops, train_seconds=cost.train_seconds, folder="",
+        )
+        for label, found in results.searches.items()
+        for stage, cost in found.costs.items()
+    ]  # fmt: skip
+    return search + [_arm_row(name, results.arms[name]) for name in results.arm_names]
+
+
+def _arm_row(name: str, arm: Arm) -> CostRow:
+    return CostRow(
+        name=visible(name),
+        method=visible(arm.method),
+        seeds=tuple(arm.seeds),
+        steps=arm.steps,
+        num_parameters=arm.num_parameters,
+        num_tokens=arm.num_tokens,
+        flops=arm.train_flops,
+        train_seconds=_total([seconds for seconds in arm.train_seconds if seconds is not None]),
+        folder=visible(arm.folders[0]) if arm.folders else "",
+        same_as=None if arm.same_as is None else visible(arm.same_as),
+    )
 
 
 def total_seconds(rows: list[CostRow]) -> float | None:
-    """Training time of all ``rows`` together, of runs that share their models once; None when it is known of none."""
-    by_models = {row.folder or row.name: row.cost.train_seconds for row in rows}
-    known = [seconds for seconds in by_models.values() if seconds is not None]
-    return sum(known) if known else None
+    """Training time of all ``rows`` together, models that arms share once; None when it is known of none."""
+    return _total([row.train_seconds for row in rows if row.same_as is None and row.train_seconds is not None])
+
+
+def _total(seconds: list[float]) -> float | None:
+    return sum(seconds) if seconds else None
 
 
 def weights_rows(results: Results) -> list[WeightsRow]:
-    """The weights that every run was trained on, in `domain_order`."""
-    by_run = [results.runs[run].domain_weights for run in results.run_names]
-    return [WeightsRow(visible(n), tuple(weights.get(n) for weights in by_run)) for n in domain_order(results)]
+    """The weights that every arm was trained on, in `domain_order`."""
+    by_arm = [results.arms[arm].weights or {} for arm in results.arm_names]
+    return [WeightsRow(visible(name), tuple(of.get(name) for of in by_arm)) for name in domain_order(results)]
 
 
 def repeated_domains(results: Results, *, max_epochs: float = MAX_HARMLESS_EPOCHS) -> list[str]:
-    """Domains that main saw more often than ``max_epochs`` times."""
-    seen = results.runs[MAIN].epochs
-    return [visible(n) for n in domain_order(results) if (seen.get(n) or 0) > max_epochs]
+    """Domains that the lead saw more often than ``max_epochs`` times."""
+    seen = results.arms[results.lead].epochs
+    return [visible(name) for name in domain_order(results) if (seen.get(name) or 0) > max_epochs]

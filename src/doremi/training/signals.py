@@ -86,6 +86,7 @@ class Objective:
         self.state = state
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self._cache = cache
+        self.num_scored_rows = 0  # that went through the reference, in this process
         self._presence = np.ones(len(self.names))
         self._sampling_weights = np.ones(len(self.names))  # uniform: the scale is of no consequence
         self._weight_per_token = torch.zeros(len(self.names), dtype=torch.float64)
@@ -218,15 +219,20 @@ class Objective:
         """
         assert self.reference is not None
         if self._cache is None:
-            return token_nats(self.reference, batch)
+            return self._scored(batch)
         domain_ids, rows = batch["domain_ids"].cpu().numpy(), batch["rows"].cpu().numpy()
         cached = self._cache.read(domain_ids, rows)
         missing = ~cached.is_there
         if missing.any():
-            computed = token_nats(self.reference, batch).float().cpu().numpy()
+            computed = self._scored(batch).float().cpu().numpy()
             self._cache.write(domain_ids[missing], rows[missing], computed[missing])
             cached = self._cache.read(domain_ids, rows)
         return torch.from_numpy(cached.nats).to(batch["labels"].device)
+
+    def _scored(self, batch: Batch) -> torch.Tensor:
+        assert self.reference is not None
+        self.num_scored_rows += len(batch["domain_ids"])
+        return token_nats(self.reference, batch)
 
     # ---- between steps ----
 

@@ -109,6 +109,7 @@ class DoReMiTrainer(Trainer):
         self._prepare_reference(mixture)
         self._losses: Iterator[torch.Tensor] = iter(())  # of the micro-batches of this step
         num_domains = len(objective.names)
+        self._num_measured_rows = 0  # in this process
         self._nats_sums = torch.zeros(num_domains, dtype=torch.float64, device=args.device)
         self._token_counts = torch.zeros_like(self._nats_sums)
         self._interruption = Interruption()
@@ -261,7 +262,17 @@ class DoReMiTrainer(Trainer):
             return [losses.nats.detach()], iter([losses])
         with torch.no_grad():
             nats = [token_nats(self.model_wrapped, batch) for batch in batches]
+        self._num_measured_rows += sum(len(batch["domain_ids"]) for batch in batches)
         return nats, forward_passes
+
+    def passes(self) -> dict[str, int]:
+        """Rows that went through a model beside their training passes, over all ranks, since the first step.
+
+        ``measured``: once more through the model itself; ``scored``: through the reference.
+        """
+        counts = [self._num_measured_rows, self.objective.num_scored_rows]
+        totals = distributed.all_reduce_sum(torch.tensor(counts, device=self.args.device)).tolist()
+        return dict(zip(("measured", "scored"), totals, strict=True))
 
     def _sums(self, nats: torch.Tensor, batch: Batch) -> DomainSums:
         with self.accelerator.autocast():  # the reference computes in the precision of the proxy
@@ -453,6 +464,9 @@ class DoReMiTrainer(Trainer):
         state = _read_state(folder)
         self.objective.load_state_dict(state["objective"])
         self.loader.load_state_dict(state["loader"])
+        if self.args.process_index == 0:  # sums over all ranks
+            self._num_measured_rows = state["passes"]["measured"]
+            self.objective.num_scored_rows = state["passes"]["scored"]
         self._follow_sampling_weights()
         logger.info("continuing from step %s (%s)", state["step"], folder)
         if state["step"] < self.args.max_steps:
@@ -481,7 +495,7 @@ class DoReMiTrainer(Trainer):
         folder = checkpoints.path(run_folder, step)
         if self.args.should_save:
             checkpoints.discard(folder)
-        distributed.barrier()  # no rank may have written to it by then
+        passes = self.passes()  # also a barrier: no rank may have written to it by then
         with failed_writes.removed_unless_whole(folder):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
@@ -489,6 +503,7 @@ class DoReMiTrainer(Trainer):
                     "step": step,
                     "objective": self.objective.state_dict(),
                     "loader": self.loader.state_dict(),
+                    "passes": passes,
                 }
                 files.write_json(folder / STATE_FILE, state)
             distributed.barrier()  # every rank's files are there before the marker says so
@@ -507,7 +522,7 @@ class DoReMiTrainer(Trainer):
 def _read_state(folder: Path) -> dict[str, Any]:
     """`STATE_FILE` of a checkpoint, checked by hand: a GPU machine may lack pydantic."""
     state = files.read_json(folder / STATE_FILE)
-    parts = (state.get("objective"), state.get("loader")) if isinstance(state, dict) else (None,)
+    parts = (state.get("objective"), state.get("loader"), state.get("passes")) if isinstance(state, dict) else (None,)
     if not all(isinstance(part, dict) for part in parts) or type(state.get("step")) is not int:
         raise InputError(f"{folder / STATE_FILE}: not the state of a run; delete {folder} to continue without it")
     return state

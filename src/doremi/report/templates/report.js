@@ -95,7 +95,7 @@
     return later.length ? [low - margin, high + margin] : undefined;
   };
 
-  const minusBaseline = (steps, series) => series.map((values, run) => values.map((value, i) => {
+  const minusControl = (steps, series) => series.map((values, run) => values.map((value, i) => {
     const at = steps[0].indexOf(steps[run][i]);
     return at < 0 || value === null || series[0][at] === null ? null : value - series[0][at];
   }));
@@ -106,13 +106,13 @@
     return {color: colour(`--line-${(run - 1) % 8}`), dash: DASHES[1 + (run % 2)], width: 1.75};
   };
 
-  // A thin line for each seed of each run; minus the baseline of the same seed
+  // A thin line for each seed of each run; minus the control of the same seed
   const seedLines = (view, isDifference) => data.losses.seeds.flatMap((bySeed, run) =>
     Object.entries(bySeed).filter(([seed, views]) => views[view] && (!isDifference || data.losses.seeds[0][seed])).map(
       ([seed, views]) => ({
         x: data.losses.steps[run],
         y: isDifference
-          ? minusBaseline([data.losses.steps[0], data.losses.steps[run]], [data.losses.seeds[0][seed][view], views[view]])[1]
+          ? minusControl([data.losses.steps[0], data.losses.steps[run]], [data.losses.seeds[0][seed][view], views[view]])[1]
           : views[view],
         legendgroup: data.losses.runs[run], showlegend: false, hoverinfo: "skip", mode: "lines", opacity: 0.45,
         line: {...runLine(run), dash: "solid", width: 0.9},
@@ -124,7 +124,7 @@
   const drawLosses = (chart, view, isDifference) => {
     const {runs, steps} = data.losses;
     const loss = data.losses.views[view];
-    const series = isDifference ? minusBaseline(steps, loss) : loss;
+    const series = isDifference ? minusControl(steps, loss) : loss;
     const level = isDifference ? 0 : lastOf(loss[0]);
     const means = series.map((y, run) => ({
       x: steps[run], y, name: runs[run], legendgroup: runs[run], mode: modeOf(y), line: runLine(run),
@@ -140,7 +140,7 @@
           }],
         },
         yaxis: {
-          title: {text: isDifference ? "nats per token, minus baseline" : "nats per token"},
+          title: {text: isDifference ? `nats per token, minus ${data.losses.control}` : "nats per token"},
           hoverformat: isDifference ? "+.3f" : ".3f", range: laterRange(steps, series),
         },
       }), config);

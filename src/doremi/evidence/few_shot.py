@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from doremi.evidence.schema import Estimate, Measured, Part
+from doremi.evidence.parts import Count, Measured, Part
+from doremi.evidence.statistics import Estimate
 
 
 class SeedScore(Part):
@@ -14,28 +15,39 @@ class SeedScore(Part):
     standard_error: Measured = None  # over documents
 
 
-class RunScore(Part):
-    """One run in one task: the mean over its seeds."""
+class ArmScore(Part):
+    """One arm in one task: the mean over its seeds."""
 
     value: Measured
     by_seed: dict[str, SeedScore] = Field(default_factory=dict)
 
 
 class Task(Part):
-    """What all runs were asked, and how they answered."""
+    """What all arms were asked, and how they answered."""
 
     metric: str
-    num_documents: int
-    num_fewshot: int
-    num_truncated: int = 0  # prompts that were too long for the models and lost their beginning
+    num_documents: Count
+    num_fewshot: Count
+    num_truncated: Count = 0  # prompts that were too long for the models and lost their beginning
     higher_is_better: bool = True
-    runs: dict[str, RunScore]
+    version: str | None = None
+    arms: dict[str, ArmScore]
+
+
+class AverageOfSeed(Part):
+    """One model's mean over tasks."""
+
+    value: Measured
+    standard_error: Measured = None  # over documents
+    tasks: list[str]
 
 
 class AverageScore(Part):
-    """The mean over the tasks whose scores can be averaged."""
+    """One arm's mean over its seeds and over the tasks whose scores can be averaged."""
 
     value: Measured
+    tasks: list[str]
+    by_seed: dict[str, AverageOfSeed] = Field(default_factory=dict)
 
 
 class TaskDifferences(Part):
@@ -54,9 +66,9 @@ class TaskDifferences(Part):
 
 
 class TaskCurve(Part):
-    """The average score while one run trained."""
+    """The average score while one arm trained."""
 
-    steps: list[int]
+    steps: list[Count]
     average: list[Measured]
 
     @model_validator(mode="after")
@@ -69,6 +81,8 @@ class TaskCurve(Part):
 class FewShot(Part):
     """All of ``tasks``."""
 
+    num_fewshot: Count | None = None
+    limit: Count | None = None
     tasks: dict[str, Task]
     average: dict[str, AverageScore] = Field(default_factory=dict)
     comparisons: list[TaskDifferences] = Field(default_factory=list)
