@@ -61,4 +61,8 @@ def named(recipe: Recipe) -> tuple[str, ...]:
         InputError: weights of the recipe that cannot be used.
     """
     weights = [specs.given(spec, source=key) or {} for key, spec in named_domains.named_weights(recipe).items()]
-    return tuple(dict.fromkeys(name for names in [*weights, recipe.epochs, *named_domains.bounds(recipe).values()] for name in names))
+    return tuple(
+        dict.fromkeys(
+            name for names in [*weights, recipe.epochs, *named_domains.bounds(recipe).values()] for name in names
+        )
+    )

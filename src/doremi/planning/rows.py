@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from doremi.mixture import RepetitionLimit
 
@@ -32,12 +32,11 @@ def expected_rows(
     return drawn
 
 
-def expected_distinct(drawn: float, *, available: int, num_runs: int) -> float:
-    """Rows of a domain of ``available`` that ``num_runs`` runs see at all, each drawing ``drawn`` in its own order.
+def expected_distinct(drawn: Iterable[float], *, available: int) -> float:
+    """Rows of a domain of ``available`` that several runs see at all, each drawing as many in its own order.
 
-    A run sees no row twice before it has seen all; runs of other seeds are independent of it: R (1 − (1 − D/R)^n).
+    A run sees no row twice before it has seen all; runs of other seeds are independent of it: R (1 − Π (1 − D_n/R)).
     """
     if available == 0:
         return 0.0
-    share = min(drawn / available, 1.0)
-    return available * (1 - (1 - share) ** num_runs)
+    return available * (1 - math.prod(1 - min(count / available, 1.0) for count in drawn))
