@@ -26,7 +26,8 @@ def add_plan(verbs: argparse._SubParsersAction) -> None:
         help="parameters, FLOPs, epochs, memory, disk, time and money of search and verification; trains nothing",
         description="Works out what a recipe will take, search and verification apart: parameters, tokens, FLOPs and "
         "their share of a run that verifies an answer, epochs of each domain (once the corpus is prepared), memory, "
-        "disk, hours and money for a device. Says what to look at again: domains repeated too often, batches or proxies that are too small.",
+        "disk, hours and money for a device. Says what to look at again: domains repeated too often, batches or "
+        "proxies that are too small.",
     )
     plan.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
     plan.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/<name of the recipe>)")

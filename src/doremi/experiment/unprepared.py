@@ -60,9 +60,6 @@ def named(recipe: Recipe) -> tuple[str, ...]:
     Raises:
         InputError: weights of the recipe that cannot be used.
     """
-    weights = [specs.given(spec, source=key) or {} for key, spec in named_domains.named_weights(recipe).items()]
-    return tuple(
-        dict.fromkeys(
-            name for names in [*weights, recipe.epochs, *named_domains.bounds(recipe).values()] for name in names
-        )
-    )
+    given = [specs.given(spec, source=key) for key, spec in named_domains.named_weights(recipe).items()]
+    mappings = [*filter(None, given), recipe.epochs, *named_domains.bounds_by_domain(recipe).values()]
+    return tuple(dict.fromkeys(name for mapping in mappings for name in mapping))

@@ -78,8 +78,10 @@ class MeasuredPace:
 
     def describe(self) -> str:
         """Where, and what was reached."""
+        rates = {
+            kind.model: self.flops_per_row[kind] / seconds / 1e12 for kind, seconds in self.seconds_per_row.items()
+        }
         reached = ", ".join(
-            f"{kind.model} {'not known' if math.isnan(rate := self.flops_per_row[kind] / seconds / 1e12) else f'{rate:.3g}'}"
-            for kind, seconds in self.seconds_per_row.items()
+            f"{run} {'not known' if math.isnan(rate) else f'{rate:.3g}'}" for run, rate in rates.items()
         )
         return f"{self.num_devices} × {self.where}, from steps timed there (TFLOP/s: {reached})"
