@@ -115,5 +115,5 @@ def test_stored_losses_are_computed_once(opened, counters, tmp_path):
     search(experiment)
     scored = counters[1] - counters[2]
     assert counters[0] == reference
-    assert sum(counters[1:]) == proxies
+    assert sum(counters[1:]) == round(proxies)  # what is drawn of each domain is an expectation
     assert scored == counters[0] / 3  # a forward pass of every row, and none

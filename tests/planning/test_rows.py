@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from doremi.experiment.stored_losses import expected_distinct
 from doremi.mixture import MixtureSettings, RepetitionLimit
 from doremi.mixture.inspect import forecast
-from doremi.planning.rows import expected_distinct, expected_rows
+from doremi.planning.rows import expected_rows
 from tests.mixture.memory_store import MemoryStore
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from doremi.experiment.recipe import Recipe
+from doremi.experiment.stored_losses import StoredLosses
 from doremi.planning.memory import optimizer_bytes
 from doremi.planning.stages import Stage
-from doremi.planning.stored_losses import StoredLosses
 from doremi.training.config import TrainingConfig
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from doremi.mixture import RepetitionLimit
 
@@ -30,13 +30,3 @@ def expected_rows(
         left -= stretch
         active = {name: weight for name, weight in active.items() if drawn[name] < limits[name] * (1 - 1e-12)}
     return drawn
-
-
-def expected_distinct(drawn: Iterable[float], *, available: int) -> float:
-    """Rows of a domain of ``available`` that several runs see at all, each drawing as many in its own order.
-
-    A run sees no row twice before it has seen all; runs of other seeds are independent of it: R (1 − Π (1 − D_n/R)).
-    """
-    if available == 0:
-        return 0.0
-    return available * (1 - math.prod(1 - min(count / available, 1.0) for count in drawn))

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 
 from doremi.config import RunName
 from doremi.experiment import arms, flops
+from doremi.experiment.stored_losses import StoredLosses
 from doremi.methods import imagined
 from doremi.methods.protocol import Answer, Run
 from doremi.models.size import ModelSize
 from doremi.planning.inputs import Inputs
 from doremi.planning.rows import expected_rows
-from doremi.planning.stored_losses import StoredLosses
 from doremi.training import arguments
 
 Part = Literal["search", "verification"]

@@ -1,11 +1,14 @@
-"""How many rows a reference is asked for, where its losses are stored when they are first computed."""
+"""How many rows a reference is asked for, where its losses are stored when they are first computed.
+
+For plans with the rows that runs are expected to draw, for results with those that they drew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from doremi.planning.rows import expected_distinct
 from doremi.training.sparse_rows import StoredDtype, row_size
 
 
@@ -43,3 +46,13 @@ class StoredLosses:
     def num_bytes(self) -> float:
         """On disk."""
         return self.num_rows * row_size(self.num_values, self.dtype)
+
+
+def expected_distinct(drawn: Iterable[float], *, available: int) -> float:
+    """Rows of a domain of ``available`` that several runs see at all, each drawing as many in its own order.
+
+    A run sees no row twice before it has seen all; runs of other seeds are independent of it: R (1 − Π (1 − D_n/R)).
+    """
+    if available == 0:
+        return 0.0
+    return available * (1 - math.prod(1 - min(count / available, 1.0) for count in drawn))
