@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,7 +31,16 @@ class Inputs:
     num_devices: int
     bench: Bench
     store: TokenStore | None  # once it is prepared
-    known: Callable[[Run], Outcome | None]  # what a run left, once it is finished
+    find: Callable[[Run], Outcome | None]  # what a run left, once it is finished
+    _found: dict[str, Outcome | None] = field(default_factory=dict, repr=False, compare=False)  # by key
+
+    def known(self, run: Run) -> Outcome | None:
+        """What a run left, looked up once."""
+        key = self.key(run)
+        if key not in self._found:
+            self._found[key] = self.find(run)
+        left = self._found[key]
+        return None if left is None else replace(left, run=run)
 
     @cached_property
     def training(self) -> dict[RunName, TrainingConfig]:
