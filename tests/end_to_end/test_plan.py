@@ -18,19 +18,16 @@ SETTINGS = [
     "training.sequence_length=128",
     "training.max_epochs=0.145",
     "training.on_max_epochs=renormalise",
-    "reweighting.seeds=2",
-    "reweighting.reference_cache=true",
-    "weights.seeds=2",
-    "weights.baselines=[uniform]",
+    "methods=[natural, {doremi: {seeds: 2, reference_cache: true}}, uniform]",
+    "verify.seeds=2",
     "models.main={preset: tiny, overrides: {hidden_size: 32}}",
 ]
-FOLDERS = {  # stage: folders of its models
-    "reference": ["rounds/01/reference"],
-    "proxy": ["rounds/01/proxy", "rounds/01/proxy-seed-1"],
-    "baseline": ["runs/natural/seed-0", "runs/natural/seed-1"],
-    "main": ["runs/doremi/seed-0", "runs/doremi/seed-1"],
-    "uniform": ["runs/uniform/seed-0", "runs/uniform/seed-1"],
-}
+NUM_MODELS = {"reference": 1, "proxy": 2, "natural": 2, "doremi": 2, "uniform": 2}
+
+
+def folders(out):
+    """Folders of the models of each stage."""
+    return {name: sorted((out / "runs").glob(f"{name}-*")) for name in NUM_MODELS}
 
 
 def arguments(recipe, out):
@@ -43,7 +40,8 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planned")
     write_corpus(folder)
     recipe, out = write_recipe(folder), folder / "out"
-    for name in ("proxy", "baseline", "main", "uniform"):
+    assert main(["search", *arguments(recipe, out)]) == 0
+    for name in ("natural", "doremi", "uniform"):
         assert main(["train", "--run", name, *arguments(recipe, out)]) == 0
     return recipe, out
 
@@ -58,11 +56,11 @@ def plan(capsys, recipe, out, *flags):
 def test_stages(capsys, finished):
     recipe, out = finished
     planned = {stage["name"]: stage for stage in plan(capsys, recipe, out)["stages"]}
-    assert set(planned) == set(FOLDERS)
-    for name, folders in FOLDERS.items():
+    assert {name: stage["num_models"] for name, stage in planned.items()} == NUM_MODELS
+    for name, runs in folders(out).items():
         stage = planned[name]
-        markers = [files.read_marker(out / folder) for folder in folders]
-        assert stage["num_models"] == len(markers)
+        markers = [files.read_marker(folder) for folder in runs]
+        assert len(markers) == NUM_MODELS[name]
         for marker in markers:
             assert marker["num_parameters"] == stage["num_parameters"]
             assert marker["num_tokens"] == stage["num_tokens"]
@@ -79,14 +77,15 @@ def test_without_a_limit_epochs_agree_within_a_row_or_two(capsys, finished, tmp_
     capsys.readouterr()
     assert main(["plan", str(recipe), "--out", str(out), "--json", *settings]) == 0
     reference = json.loads(capsys.readouterr().out)["stages"][0]
-    marker = files.read_marker(out / "rounds/01/reference")["epochs"]
+    (folder,) = (out / "runs").glob("reference-*")
+    marker = files.read_marker(folder)["epochs"]
     assert reference["epochs"] == pytest.approx(marker, abs=1.5 / 261)
 
 
 def test_disk(capsys, finished):
     recipe, out = finished
     disk = plan(capsys, recipe, out)["disk_bytes"]
-    runs = [out / folder for folders in FOLDERS.values() for folder in folders]
+    runs = [folder for found in folders(out).values() for folder in found]
     models = sum((run / "model.safetensors").stat().st_size for run in runs)
     saved = [checkpoint for run in runs for checkpoint in run.glob("checkpoint-*")]
     assert len(saved) == 2 * len(runs)
@@ -100,7 +99,7 @@ def test_disk(capsys, finished):
 def test_reference_losses(capsys, finished):
     """Two proxies, each with an order of its own, ask for fewer rows than twice what one asks for."""
     recipe, out = finished
-    cache = out / "rounds/01/reference_losses"
+    (cache,) = (out / "reference_losses").iterdir()
     content = json.loads((cache / MANIFEST).read_text())
     num_rows = sum(content["row_counts"].values())
     stored = SparseRows(cache / NATS, num_rows=num_rows, num_values=127, dtype="float32")
@@ -118,7 +117,10 @@ def test_times_and_money(capsys, finished):
     assert found["total_flops"] == pytest.approx(
         sum(stage["flops"] for stage in found["stages"]) + found["held_out"]["flops"]
     )
-    assert found["hours"]["main"] == pytest.approx(found["stages"][3]["flops"] / (312e12 * 0.5 * 2) / 3600)
+    assert found["total_flops"] == pytest.approx(
+        found["search_flops"] + found["verification_flops"] + found["held_out"]["flops"]
+    )
+    assert found["hours"]["doremi"] == pytest.approx(found["stages"][3]["flops"] / (312e12 * 0.5 * 2) / 3600)
 
 
 def test_held_out_text_that_is_scored(capsys, finished):
@@ -134,6 +136,7 @@ def test_table(capsys, finished):
     assert main(["plan", *arguments(recipe, out), "--device", "h100-sxm", "--price", "2.5"]) == 0
     table = capsys.readouterr().out
     header, *rows = table.splitlines()[1:]
+    named = [row.split()[:2] for row in rows]
     assert header.split() == [
         "models",
         "parameters",
@@ -147,7 +150,14 @@ def test_table(capsys, finished):
         "hours",
         "USD",
     ]
-    assert [row.split()[1] for row in rows[:5]] == list(FOLDERS)
+    stages = [["train", name] for name in NUM_MODELS]
+    assert named[:2] + named[3:6] == stages
+    assert [first for first, _ in (named[2], named[6], named[7], named[8])] == [
+        "search",
+        "verification",
+        "score",
+        "all",
+    ]
     assert "989 TFLOP/s (NVIDIA H100 datasheet" in table
     assert "Doubts" in table
     assert "tokens a parameter, below 20" in table

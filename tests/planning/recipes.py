@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
+
+from doremi.experiment import bench, unprepared
 from doremi.experiment.recipe import parse
+from doremi.methods.protocol import Outcome
 from doremi.models.size import ModelSize
 from doremi.models.widths import Widths
-from doremi.planning.stages import Inputs, stages
+from doremi.planning import stages
+from doremi.planning.inputs import Inputs
 
 LENGTH, BATCH, STEPS = 10, 8, 100
 ROWS = BATCH * STEPS
@@ -39,13 +45,29 @@ def make(**sections):
         "corpus": {"inputs": [{"path": "x"}]},
         "models": {"reference": "tiny", "proxy": "tiny", "main": {"preset": "tiny", "overrides": {"hidden_size": 128}}},
         "training": {"steps": STEPS, "sequence_length": LENGTH, "global_batch_size": BATCH},
-        "weights": {"baselines": []},
+        "methods": ["natural", {"doremi": sections.pop("doremi", {})}, *sections.pop("further", [])],
     }
     for section, changes in sections.items():
-        content[section] = content.get(section, {}) | changes
+        old = content.get(section)
+        content[section] = old | changes if isinstance(old, dict) else changes
     return parse(content)
 
 
-def planned(recipe, *, store=None, answer=None, num_devices=1, sizes=SIZES):
+def inputs(recipe, *, store=None, answer=None, num_devices=1, sizes=SIZES):
+    made = unprepared.make(recipe) if store is None else bench.make(recipe, store)
+
+    def known(run):
+        """Where there is an answer, every run is finished, and every proxy ended with it."""
+        if answer is None:
+            return None
+        state = run.policy and replace(
+            run.policy.init(made), num_updates=1, weights_sum=np.array([answer[name] for name in made.names])
+        )
+        return Outcome(run, state=state)
+
+    return Inputs(recipe, sizes, num_devices, made, store, known)
+
+
+def planned(recipe, **settings):
     """Stages by name."""
-    return {stage.name: stage for stage in stages(Inputs(recipe, sizes, num_devices, store, answer))}
+    return {stage.name: stage for stage in stages.plan(inputs(recipe, **settings)).stages}

@@ -33,30 +33,35 @@ def test_repetition():
 
 def test_names_of_domains_do_no_harm_and_are_counted():
     recipe = make()
-    stage = planned(recipe)["main"]
+    stage = planned(recipe)["doremi"]
     epochs = {f"\x1b[2J{i}": 5.0 + i for i in range(8)}
     [only] = doubts.repetition(recipe, [replace(stage, epochs=epochs)])
     assert "\x1b" not in only
-    assert only.startswith("main: beyond 4 epochs of ")
+    assert only.startswith("doremi: beyond 4 epochs of ")
     assert re.search(r"7 12\.0, .* and 3 more\. Lower", only)
 
 
 def test_batch():
-    assert not list(doubts.batch(make(), 8))
-    [refused] = doubts.batch(make(), 9)
+    assert not list(of_batch(make(), 8))
+    assert not list(of_batch(make(methods=["natural", "uniform"]), 9))  # nothing is measured by domain
+    [refused] = of_batch(make(), 9)
     assert (
         "a batch of 8 rows for 9 domains; the proxy will be refused. Raise training.global_batch_size to 9" in refused
     )
-    for settings in ({"reweighting": {"allow_absent_domains": True}}, {"training": {"sampling": "iid"}}):
-        [noisy] = doubts.batch(make(**settings), 9)
+    for settings in ({"doremi": {"allow_absent_domains": True}}, {"training": {"sampling": "iid"}}):
+        [noisy] = of_batch(make(**settings), 9)
         assert "absent from a batch" in noisy
+
+
+def of_batch(recipe, num_domains):
+    return doubts.batch(recipe, [*planned(recipe).values()], num_domains)
 
 
 def of_proxy(parameters, tokens, main_parameters, **sections):
     recipe = make(**({"training": {"steps": 5000}} | sections))
     stages = planned(recipe)
     proxy = replace(stages["proxy"], size=size(parameters), num_tokens=tokens)
-    main = replace(stages["main"], size=size(main_parameters))
+    main = replace(stages["natural"], size=size(main_parameters))
     return list(doubts.proxy_size(recipe, [proxy, main]))
 
 
@@ -79,7 +84,7 @@ def test_proxy():
 
 @pytest.mark.parametrize(("steps", "smoothing", "number"), [(1000, 1e-3, 0), (999, 1e-3, 1), (99, 1e-2, 1), (9, 0, 0)])
 def test_updates(steps, smoothing, number):
-    found = of_proxy(1000, 20_000, 1000, training={"steps": steps}, reweighting={"smoothing": smoothing})
+    found = of_proxy(1000, 20_000, 1000, training={"steps": steps}, doremi={"smoothing": smoothing})
     assert len(found) == number
     assert all("updates of the weights; with smoothing" in doubt for doubt in found)
 

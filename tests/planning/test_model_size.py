@@ -15,7 +15,7 @@ from doremi.models.size import measure, size_of
 LENGTH = 512
 
 
-def sized(recipe, run, *, vocab_size):
+def of(recipe, run, *, vocab_size):
     length = recipe.training.for_run(run).sequence_length
     return measure(getattr(recipe.models, run), name=run, sequence_length=length, vocab_size=vocab_size)
 
@@ -38,7 +38,7 @@ def count(model, length, *, backward=True):
 def proxy_of(preset):
     recipe = parse({"corpus": {"inputs": [{"path": "x"}]}, "models": {"proxy": preset},
                     "training": {"sequence_length": LENGTH}})  # fmt: skip
-    size = sized(recipe, "proxy", vocab_size=50277)
+    size = of(recipe, "proxy", vocab_size=50277)
     config = loading.configure(recipe.models.proxy, vocab_size=50277, eos_token_id=0, sequence_length=LENGTH)
     model = build(config)
     assert size.num_parameters == model.num_parameters()
@@ -103,11 +103,11 @@ def test_a_model_that_cannot_be_built_is_refused_in_one_line(tmp_path):
     with pytest.raises(
         InputError, match=r"models.main: .* cannot be built as a causal model: .*no such function.*Check"
     ):
-        sized(recipe, "main", vocab_size=300)
+        of(recipe, "main", vocab_size=300)
 
 
 def test_a_size_is_measured_once_for_a_configuration_and_a_length():
     recipe = parse({"corpus": {"inputs": [{"path": "x"}]}, "models": {"main": "tiny", "proxy": "tiny"}})
-    first = sized(recipe, "main", vocab_size=301)
-    assert sized(recipe, "proxy", vocab_size=301) is first
-    assert sized(recipe, "proxy", vocab_size=302) is not first
+    first = of(recipe, "main", vocab_size=301)
+    assert of(recipe, "proxy", vocab_size=301) is first
+    assert of(recipe, "proxy", vocab_size=302) is not first

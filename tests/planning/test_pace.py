@@ -15,14 +15,9 @@ from doremi.planning.pace import AssumedPace, MeasuredPace
 from tests.planning.recipes import ROWS, forward, make, planned
 
 
-def sized(recipe, run, *, vocab_size):
-    length = recipe.training.for_run(run).sequence_length
-    return measure(getattr(recipe.models, run), name=run, sequence_length=length, vocab_size=vocab_size)
-
-
 def test_a_share_of_the_peak():
     pace = AssumedPace("x", Device(1000.0, 80, "paper"), 0.5, num_devices=4)
-    main = planned(make())["main"]
+    main = planned(make())["natural"]
     assert pace.seconds(main) == ROWS * 3 * forward("main") / 2000
     assert pace.seconds_for(4000) == 2
     assert pace.describe() == "4 × x at 50% of 0 TFLOP/s (paper)"
@@ -39,9 +34,13 @@ def test_devices():
         devices.find("cpu")
 
 
+def timed(stages, *values):
+    return dict(zip((stages[name].kind for name in ("reference", "proxy", "natural")), values, strict=True))
+
+
 def test_timed_steps():
-    pace = MeasuredPace({"reference": 1, "proxy": 2, "main": 4}, {"reference": 10, "proxy": 20, "main": 100}, 2, "here")
-    stages = planned(make(reweighting={"seeds": 3}))
+    stages = planned(make(doremi={"seeds": 3}))
+    pace = MeasuredPace(timed(stages, 1, 2, 4), timed(stages, 10, 20, 100), 2, "here")
     assert pace.seconds(stages["proxy"]) == 3 * ROWS * 2 / 2
     assert pace.seconds_for(500) == 10  # at main's 25 FLOP/s on each of two
     assert "2 × here" in pace.describe()
@@ -60,17 +59,26 @@ def tiny():
     )  # fmt: skip
 
 
+def measured(recipe):
+    """Sizes of its models, and stages by name."""
+    sizes = {
+        run: measure(getattr(recipe.models, run), name=run, sequence_length=16, vocab_size=300)
+        for run in ("reference", "proxy", "main")
+    }
+    return sizes, planned(recipe, sizes=sizes)
+
+
 def test_measuring(tiny, monkeypatch):
     """Steps end at 0, 5, 5 + 1, 5 + 1 + 3, ...: the median after the first is what counts."""
-    sizes = {run: sized(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
+    sizes, stages = measured(tiny)
     ends = [0.0, 1.0, 4.0, 6.0]
     times = itertools.cycle(ends)
     monkeypatch.setattr(measurement.time, "perf_counter", lambda: next(times))
-    pace = measurement.measure(tiny, sizes, store=None, num_devices=1)
+    pace = measurement.measure(tiny, stages.values(), sizes, store=None, num_devices=1)
     # intervals 1, 3, 2; 8 rows (two of four micro-batches of 4), or the whole batch in one
-    assert pace.seconds_per_row == {"reference": 2 / 8, "proxy": 2 / 8, "main": 2 / 16}
+    assert pace.seconds_per_row == timed(stages, 2 / 8, 2 / 8, 2 / 16)
     row = sizes["proxy"].forward_flops(16)
-    assert pace.flops_per_row == {"reference": 3 * row, "proxy": 5 * row, "main": 3 * row}
+    assert pace.flops_per_row == timed(stages, 3 * row, 5 * row, 3 * row)
     assert "this CPU" in pace.where
 
 
@@ -78,10 +86,13 @@ def test_measuring_takes_the_steps_that_it_says(tiny, monkeypatch):
     clocks = []
     original = measurement._Clock.__init__
     monkeypatch.setattr(measurement._Clock, "__init__", lambda self: (original(self), clocks.append(self))[0])
-    sizes = {run: sized(tiny, run, vocab_size=300) for run in ("reference", "proxy", "main")}
     same = tiny.model_copy(update={"training": tiny.training.model_copy(update={"overrides": {}})})
-    pace = measurement.measure(same, sizes, store=None, num_devices=4)
+    sizes, stages = measured(same)
+    pace = measurement.measure(same, stages.values(), sizes, store=None, num_devices=4)
     assert [len(clock.ends) for clock in clocks] == [4, 4]  # main is the reference's own run
-    assert pace.seconds_per_row["main"] == pace.seconds_per_row["reference"] > 0
+    assert stages["natural"].kind == stages["reference"].kind
+    assert pace.seconds_per_row[stages["natural"].kind] > 0
     row = sizes["proxy"].forward_flops(16)
-    assert pace.flops_per_row["proxy"] == 4 * row  # one micro-batch on each of 4: measured and trained at once
+    assert (
+        pace.flops_per_row[stages["proxy"].kind] == 4 * row
+    )  # one micro-batch on each of 4: measured and trained at once

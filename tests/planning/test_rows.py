@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from doremi.experiment.stored_losses import expected_distinct
 from doremi.mixture import MixtureSettings, RepetitionLimit
 from doremi.mixture.inspect import forecast
-from doremi.planning.rows import expected_distinct, expected_rows
+from doremi.planning.rows import expected_rows
 from tests.mixture.memory_store import MemoryStore
 
 
@@ -53,7 +54,7 @@ def test_others_take_over_by_hand():
 def test_distinct_rows_by_counting():
     rng = np.random.default_rng(0)
     seen = [len(set(np.concatenate([rng.permutation(200)[:120] for _ in range(3)]))) for _ in range(300)]
-    assert expected_distinct(120, available=200, num_runs=3) == pytest.approx(np.mean(seen), rel=0.01)
-    assert expected_distinct(500, available=200, num_runs=1) == 200
-    assert expected_distinct(50, available=200, num_runs=1) == pytest.approx(50)
-    assert expected_distinct(5, available=0, num_runs=1) == 0
+    assert expected_distinct([120] * 3, available=200) == pytest.approx(np.mean(seen), rel=0.01)
+    assert expected_distinct([500], available=200) == 200
+    assert expected_distinct([50], available=200) == pytest.approx(50)
+    assert expected_distinct([5], available=0) == 0

@@ -14,13 +14,14 @@ from doremi.planning import devices, doubts, held_out, memory, pace, plan, show,
 from doremi.planning.pace import MeasuredPace
 from tests.conformance import zoo
 from tests.planning.recipes import ROWS, SIZES, forward, make, planned, unknown
+from tests.planning.test_pace import timed
 
 COMMON = ["llama", "mamba", "qwen3_next", "deepseek_v3", "jetmoe"]
 
 
 def test_a_stage_without_flops_leaves_the_others_theirs():
     found = planned(make(), sizes=SIZES | {"main": unknown(10_000)})
-    assert math.isnan(found["main"].flops)
+    assert math.isnan(found["natural"].flops)
     assert found["reference"].flops == ROWS * 3 * forward("reference")
     assert found["proxy"].flops == ROWS * (3 * forward("proxy") + forward("reference"))
 
@@ -28,7 +29,7 @@ def test_a_stage_without_flops_leaves_the_others_theirs():
 def test_a_proxy_is_unknown_with_its_reference_unless_it_asks_for_none():
     sizes = SIZES | {"reference": unknown(1000)}
     assert math.isnan(planned(make(), sizes=sizes)["proxy"].flops)
-    hardest = planned(make(reweighting={"objective": "hardest"}), sizes=sizes)
+    hardest = planned(make(doremi={"objective": "hardest"}), sizes=sizes)
     assert hardest["proxy"].flops == ROWS * 3 * forward("proxy")
 
 
@@ -51,7 +52,7 @@ def planned_for(model_type, folder, run="main"):
             "corpus": {"inputs": [{"path": str(corpus)}], "tokenizer": {"vocab_size": 300}},
             "models": {"reference": "tiny", "proxy": "tiny", "main": "tiny"} | {run: {"path": str(path)}},
             "training": {"steps": 10, "sequence_length": 32, "global_batch_size": 4},
-            "weights": {"reference": {"a": 1.0, "b": 1.0}},
+            "prior": {"a": 1.0, "b": 1.0},
         }
     )
     return made, plan.make(made, folder / "out")
@@ -62,14 +63,17 @@ def test_a_plan_says_what_it_does_not_know(run, tmp_path):
     made, found = planned_for("jetmoe", tmp_path, run)
     content = json.loads(json.dumps(to_dict(found), allow_nan=False))
     stages = {stage["name"]: stage for stage in content["stages"]}
-    assert (stages[run]["flops"], content["total_flops"]) == (None, None)
-    assert stages[run]["num_parameters"] > 0
+    name = {"main": "natural", "reference": "reference"}[run]
+    assert (stages[name]["flops"], content["total_flops"]) == (None, None)
+    assert stages[name]["num_parameters"] > 0
+    assert (content["verification_flops" if run == "main" else "search_flops"]) is None
+    assert (content["search_flops" if run == "main" else "verification_flops"]) > 0
     known = [stage["flops"] for stage in stages.values() if stage["flops"] is not None]
     assert len(known) == {"main": 2, "reference": 3}[run]  # the proxy needs its reference
     assert content["memory_bytes"][run]["total"] is content["memory_bytes"][run]["activations"] is None
     assert content["memory_bytes"]["proxy"]["total"] > 0
     text = show(found, made, pace=pace.AssumedPace("h200", devices.find("h200"), 0.4, 1), price=2)
-    row = next(line for line in text.splitlines() if line.strip().startswith(f"train {run}"))
+    row = next(line for line in text.splitlines() if line.strip().startswith(f"train {name}"))
     assert row.count("not known") == 4  # FLOPs, share, hours and money
     assert f"{run} " in text
     assert "and activations (not known)" in text
@@ -122,13 +126,11 @@ def test_sets_are_scored_as_often_as_domains():
 
 
 def test_measured_steps_need_no_flops():
-    timed = MeasuredPace(
-        {"reference": 1, "proxy": 2, "main": 4}, {"reference": 10, "proxy": 20, "main": math.nan}, 1, "here"
-    )
     stages = planned(make(), sizes=SIZES | {"main": unknown(1)})
-    assert timed.seconds(stages["main"]) == ROWS * 4
-    assert math.isnan(timed.seconds_for(500))
-    assert "main not known" in timed.describe()
+    pace = MeasuredPace(timed(stages, 1, 2, 4), timed(stages, 10, 20, math.nan), 1, "here")
+    assert pace.seconds(stages["natural"]) == ROWS * 4
+    assert math.isnan(pace.seconds_for(500))
+    assert "main not known" in pace.describe()
 
 
 def test_costs_of_a_search():

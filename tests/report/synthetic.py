@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from doremi.experiment.planned_runs import pairs
 
 from doremi.evaluation.task_results import TaskResult
 from doremi.evidence.build import build

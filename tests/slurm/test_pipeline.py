@@ -39,7 +39,8 @@ def graph(cluster):
 
 def test_stages_in_their_order(cluster, recipe, tmp_path):
     script = write(recipe, tmp_path / "out", "training.overrides={main: {steps: 40}}",
-                   "weights.baselines=[uniform, temperature(2)]", "training.global_batch_size=96")  # fmt: skip
+                   "methods=[natural, uniform, doremi, {temperature: 2}, reference_without_floor]",
+                   "training.global_batch_size=96")  # fmt: skip
     done = submit(script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "submitted: 100,101,102,103,104,105,106,107,108,109\n"
@@ -48,36 +49,57 @@ def test_stages_in_their_order(cluster, recipe, tmp_path):
         "plan": set(),
         "encode": {("afterok", "plan")},
         "finish": {("afterok", "plan"), ("afterany", "encode")},
-        "train reference": {("afterok", "finish")},
-        "train proxy": {("afterok", "train reference")},
-        "train main": {("afterok", "train proxy")},
-        "train baseline": {("afterok", "train reference")},
-        "train uniform": {("afterok", "train main"), ("afterok", "train baseline")},
+        "search": {("afterok", "finish")},
+        "train natural": {("afterok", "finish")},
+        "train uniform": {("afterok", "train natural")},
         "train temperature(2)": {("afterok", "train uniform")},
-        "evaluate": {("afterok", "train temperature(2)")},
+        "train doremi": {("afterok", "train temperature(2)"), ("afterok", "search")},
+        "train reference_without_floor": {("afterok", "train doremi")},
+        "evaluate": {("afterok", "train reference_without_floor")},
     }
     assert all(options.get("kill-on-invalid-dep") == "yes" for options, waits in graph(cluster).values() if waits)
 
 
+def waits(cluster, recipe, out, *overrides):
+    assert submit(write(recipe, out, "training.global_batch_size=96", *overrides)).returncode == 0
+    return {stage: waits for stage, (_, waits) in graph(cluster).items()}
+
+
+LONGER = "training.overrides={main: {steps: 40}}"
+
+
 @pytest.mark.parametrize(
-    ("overrides", "absent"),
+    ("overrides", "stages"),
     [
-        (["weights.baselines=[uniform]"], {"train baseline"}),  # the reference's own run
-        (["weights.baselines=[natural]"], {"train baseline", "train natural"}),
-        (["models.reference={path: y, init: trained}"], {"train reference"}),
-        (["corpus={store: x, tokenizer: {path: y}}"], {"plan", "encode", "train baseline"}),
-        (["weights.seeds=2"], set()),  # the reference is the first of two
+        (["methods=[natural, uniform]"], {"plan", "encode", "finish", "train natural", "train uniform", "evaluate"}),
+        (["methods=[doremi]"], {"plan", "encode", "finish", "search", "train doremi", "evaluate"}),
+        (["corpus={store: x, tokenizer: {path: y}}", "methods=[natural]"], {"finish", "train natural", "evaluate"}),
     ],
 )
 def test_stages_that_there_is_nothing_to_do_for(
-    cluster, recipe, tmp_path, trained_model, monkeypatch, overrides, absent
+    cluster, recipe, tmp_path, trained_model, monkeypatch, overrides, stages
 ):
     monkeypatch.chdir(trained_model.parent)
-    assert submit(write(recipe, tmp_path / "out", "training.global_batch_size=96", *overrides)).returncode == 0
-    found = set(graph(cluster))
-    every = {"plan", "encode", "finish", "train reference", "train proxy", "train main", "train baseline", "evaluate"}
-    assert every - found == absent - {"train natural"}
-    assert not absent & found
+    assert set(waits(cluster, recipe, tmp_path / "out", *overrides)) == stages
+
+
+@pytest.mark.parametrize(
+    ("overrides", "first"),
+    [
+        ([LONGER], "finish"),
+        ([], "search"),  # its reference may be the very model that verifies natural weights
+        (["models.reference={path: y, init: trained}"], "finish"),  # the proxies have a policy
+        ([LONGER, "verify.size=proxy"], "search"),
+    ],
+)
+def test_what_may_share_models_is_not_trained_at_once(
+    cluster, recipe, tmp_path, trained_model, monkeypatch, overrides, first
+):
+    monkeypatch.chdir(trained_model.parent)
+    found = waits(cluster, recipe, tmp_path / "out", "methods=[doremi, natural]", *overrides)
+    assert found["train natural"] == {("afterok", first)}
+    assert found["train doremi"] == {("afterok", "train natural"), ("afterok", "search")}
+    assert found["evaluate"] == {("afterok", "train doremi")}
 
 
 def test_options(cluster, recipe, tmp_path, monkeypatch):
@@ -97,9 +119,11 @@ def test_options(cluster, recipe, tmp_path, monkeypatch):
         assert found["chdir"] == str(tmp_path)
         assert found["output"] == f"{tmp_path}/out/slurm/%x-%j.log"
         assert (found["signal"], found["requeue"], found["open-mode"]) == ("B:USR1@120", "", "append")
-    train, evaluate, encode = options["train proxy"], options["evaluate"], options["encode"]
+    train, evaluate, encode = options["search"], options["evaluate"], options["encode"]
     assert (train["nodes"], train["gpus-per-node"], train["cpus-per-task"]) == ("3", "2", "24")
-    assert (train["ntasks-per-node"], train["partition"], train["job-name"]) == ("1", "gpu", "doremi-proxy")
+    assert (train["ntasks-per-node"], train["partition"], train["job-name"]) == ("1", "gpu", "doremi-search")
+    assert options["train natural"]["job-name"] == "doremi-verify"
+    assert options["train natural"]["nodes"] == "3"
     assert (evaluate["nodes"], evaluate["gpus-per-node"]) == ("1", "1")
     assert (encode["partition"], encode["array"], encode["cpus-per-task"], encode["nodes"]) == ("cpu", "0-4", "3", "1")
     assert "gpus-per-node" not in encode
@@ -115,7 +139,7 @@ def test_names_and_paths_stay_what_they_are(cluster, recipe, tmp_path):
     out = tmp_path / HOSTILE
     section = {"partition": HOSTILE, "account": HOSTILE, "sbatch": {"comment": HOSTILE}}
     script = write(recipe, out, f"cluster={yaml.safe_dump(section, default_flow_style=True, width=10**6)}",
-                   f"weights.baselines={yaml.safe_dump([str(weights)], default_flow_style=True, width=10**6)}",
+                   f"methods={yaml.safe_dump([{'file': str(weights)}], default_flow_style=True, width=10**6)}",
                    "training.global_batch_size=32")  # fmt: skip
     done = submit(script)
     assert done.returncode == 0, done.stderr
@@ -130,7 +154,7 @@ def test_names_and_paths_stay_what_they_are(cluster, recipe, tmp_path):
 def test_what_is_queued_is_not_submitted_again(cluster, recipe, tmp_path):
     script = write(recipe, tmp_path / "out", "training.global_batch_size=96")
     assert submit(script).returncode == 0
-    (cluster / "queue").write_text("100 gpu doremi-proxy PD\n")
+    (cluster / "queue").write_text("100 gpu doremi-search PD\n")
     refused = submit(script)
     assert refused.returncode == 2
     assert "out are still in the queue: wait (squeue --jobs=100,101," in refused.stderr
@@ -181,7 +205,7 @@ def test_the_cluster_may_change_while_the_run_goes_on(recipe, tmp_path):
     directory = RunDirectory(tmp_path / "out")
     first = recipes.load(recipe)
     directory.claim(first)
-    (directory.root / "rounds").mkdir()
+    (directory.root / "runs").mkdir()
     elsewhere = recipes.load(recipe, ["cluster={partition: other, sbatch: {qos: high}}"])
     directory.claim(elsewhere)
     assert elsewhere.digest == first.digest

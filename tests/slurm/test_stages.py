@@ -18,7 +18,7 @@ from doremi.slurm import tasks
 from tests.slurm.conftest import node_environment, run_stage
 
 TINY = ["training.global_batch_size=6", "cluster={gpus_per_node: 0, prepare_tasks: 2, grace_seconds: 60}",
-        "training.steps=40", "training.save_steps=1000", "weights.baselines=[]"]  # fmt: skip
+        "training.steps=40", "training.save_steps=1000", "methods=[natural, doremi]"]  # fmt: skip
 
 
 def write(recipe, out, *overrides):
@@ -141,24 +141,27 @@ def test_a_torchrun_on_each_node(cluster, recipe, tmp_path):
     common = "170 -m torch.distributed.run --nnodes=2 --node-rank={} --master-addr=127.0.0.1 --master-port=23456"
     tail = f"--nproc-per-node=3 -m -- doremi train {out}/recipe.yaml --out {out} --run my weights"
     assert sorted(done.stdout.splitlines()) == [f"{common.format(node)} {tail}" for node in (0, 1)]
+    searched = run_stage(script, "search", job=123456, num_nodes=2).stdout.splitlines()
+    tail = f"--nproc-per-node=3 -m -- doremi search {out}/recipe.yaml --out {out}"
+    assert sorted(searched) == [f"{common.format(node)} {tail}" for node in (0, 1)]
     options = (cluster / "srun").read_text().splitlines()
     assert {"--ntasks-per-node=1", "--kill-on-bad-exit=0", "--wait=200"} <= set(options)
 
 
 def test_the_first_node_is_not_known(cluster, recipe, tmp_path):
     (tmp_path / "slurm-commands" / "scontrol").write_text("#!/bin/bash\nexit 1\n")
-    done = run_stage(write(recipe, tmp_path / "out"), "train", "main")
+    done = run_stage(write(recipe, tmp_path / "out"), "search")
     assert (done.returncode, done.stderr) == (1, "doremi: scontrol does not say which nodes job 7 has\n")
 
 
-@pytest.mark.parametrize("stage", [["plan"], ["train", "main"]])
+@pytest.mark.parametrize("stage", [["plan"], ["search"]])
 def test_a_failure_of_its_own_is_no_reason_to_go_on(cluster, recipe, tmp_path, stage):
     script = with_cluster(recipe, tmp_path / "out", set_up=[python_that(tmp_path, "exit 3")])
     assert run_stage(script, *stage).returncode == 3
     assert not (cluster / "scontrol").exists()
 
 
-@pytest.mark.parametrize("stage", [["plan"], ["train", "main"]])
+@pytest.mark.parametrize("stage", [["plan"], ["search"]])
 @pytest.mark.parametrize(("ending", "status", "requeued"), [("exit 0", 0, False), ("exit 130", 130, True)])
 def test_when_the_time_is_over(cluster, recipe, tmp_path, stage, ending, status, requeued):
     """Slurm tells the script, which tells the step and waits until it has saved."""
@@ -197,7 +200,7 @@ def test_two_nodes_interrupted_and_continued(cluster, recipe, tmp_path):
     command, environment = ["bash", str(script), "train", "reference"], node_environment(num_nodes=2, job=40)
     with (tmp_path / "log").open("w") as log:
         job = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        run = out / "rounds" / "01" / "reference"
+        (run,) = wait_for_run(out / "runs", job)
         wait_for(run / "checkpoint-2" / "complete.json", job)
         job.send_signal(signal.SIGUSR1)
         assert job.wait(timeout=120) == 130, (tmp_path / "log").read_text()
@@ -208,6 +211,16 @@ def test_two_nodes_interrupted_and_continued(cluster, recipe, tmp_path):
     assert again.returncode == 0, again.stderr
     assert f"continuing from step {newest} " in again.stderr
     assert files.read_marker(run)["steps"] == 60
+
+
+def wait_for_run(folder: Path, job: subprocess.Popen) -> list[Path]:
+    wait_for(folder, job)
+    for _ in range(6000):
+        if found := [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]:
+            return found
+        assert job.poll() is None, job.returncode
+        time.sleep(0.02)
+    raise AssertionError(f"nothing appeared in {folder}")
 
 
 def wait_for(path: Path, job: subprocess.Popen) -> None:

@@ -254,7 +254,7 @@ def _run_stage(options: argparse.Namespace) -> None:
         elif not launch.is_first():
             return  # the first process does alone what is not training
     # a pipeline trains several models of a directory at once: each training holds its own folder
-    with RunDirectory(out).held(alone=options.verb != "train"):
+    with RunDirectory(out).held(alone=options.verb not in ("search", "train")):
         _run_in(loaded, out, options)
 
 

@@ -23,10 +23,11 @@ def add_plan(verbs: argparse._SubParsersAction) -> None:
     """The verb and its flags."""
     plan = verbs.add_parser(
         "plan",
-        help="parameters, FLOPs, epochs, memory, disk, time and money of every stage; trains nothing",
-        description="Works out what a recipe will take: parameters, tokens, FLOPs and their share of a main run, "
-        "epochs of each domain (once the corpus is prepared), memory, disk, hours and money for a device. Says what "
-        "to look at again: domains repeated too often, batches or proxies that are too small.",
+        help="parameters, FLOPs, epochs, memory, disk, time and money of search and verification; trains nothing",
+        description="Works out what a recipe will take, search and verification apart: parameters, tokens, FLOPs and "
+        "their share of a run that verifies an answer, epochs of each domain (once the corpus is prepared), memory, "
+        "disk, hours and money for a device. Says what to look at again: domains repeated too often, batches or "
+        "proxies that are too small.",
     )
     plan.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file")
     plan.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/<name of the recipe>)")
@@ -36,7 +37,9 @@ def add_plan(verbs: argparse._SubParsersAction) -> None:
     plan.add_argument("--devices", type=int, default=1, metavar="N", help="accelerators to train on (default: 1)")
     pace = plan.add_mutually_exclusive_group()
     pace.add_argument("--device", metavar="NAME", help="accelerator to plan for, such as h100-sxm or a100-80gb")
-    pace.add_argument("--measure", action="store_true", help="time a few real steps of each model on this machine")
+    pace.add_argument(
+        "--measure", action="store_true", help="time a few real steps of each kind of run on this machine"
+    )
     plan.add_argument("--mfu", type=float, metavar="F", help=f"share of --device's peak (default: {DEFAULT_MFU})")
     plan.add_argument("--price", type=float, metavar="USD", help="of one accelerator for an hour")
     plan.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -81,7 +84,7 @@ def _pace(options: argparse.Namespace, recipe: Recipe, plan: Plan) -> Pace | Non
     if options.measure:
         from doremi.planning import measurement
 
-        return measurement.measure(recipe, plan.sizes, store=plan.store, num_devices=options.devices)
+        return measurement.measure(recipe, plan.stages, plan.sizes, store=plan.store, num_devices=options.devices)
     return None
 
 
@@ -91,7 +94,9 @@ def _times(plan: Plan, pace: Pace | None, price: float | None) -> dict[str, obje
         return {}
     from doremi.evaluation.perplexity import finite
 
-    hours = {stage.name: pace.seconds(stage) / 3600 for stage in plan.stages}
+    hours = dict.fromkeys((stage.name for stage in plan.stages), 0.0)
+    for stage in plan.stages:
+        hours[stage.name] += pace.seconds(stage) / 3600
     total = sum(hours.values()) + (pace.seconds_for(plan.held_out.flops) / 3600 if plan.held_out else 0.0)
     cost = {} if price is None else {"usd": finite(total * plan.num_devices * price)}
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from doremi.errors import InputError
 from doremi.experiment import ledger
 from doremi.experiment.opening import Experiment
+from doremi.experiment.recipe import Recipe
 from doremi.experiment.runs import TrainingRun
 from doremi.experiment.search import Answers
 from doremi.methods import imagined
@@ -42,10 +43,10 @@ def arms(experiment: Experiment, answers: Answers) -> list[Arm]:
     for item in experiment.recipe.named_methods:
         answer = answers[item.label]
         same = next((arm for arm in made if arm.same_as is None and train_the_same(arm.answer, answer)), None)
-        asked = same.asked if same else _asked(experiment, item.label, answer)
-        runs = same.runs if same else {seed: ledger.training_run(experiment, run) for seed, run in asked.items()}
+        runs_asked = same.asked if same else asked(experiment.recipe, item.label, answer)
+        runs = same.runs if same else {seed: ledger.training_run(experiment, run) for seed, run in runs_asked.items()}
         is_rule = isinstance(item.method, Fixed)
-        made.append(Arm(item.label, item.name, answer, asked, runs, is_rule, same.label if same else None))
+        made.append(Arm(item.label, item.name, answer, runs_asked, runs, is_rule, same.label if same else None))
     return made
 
 
@@ -56,8 +57,9 @@ def train_the_same(one: Answer, other: Answer) -> bool:
     return alike and one.policy == other.policy
 
 
-def _asked(experiment: Experiment, label: str, answer: Answer) -> dict[int, Run]:
-    verify, first = experiment.recipe.verify, experiment.recipe.seed
+def asked(recipe: Recipe, label: str, answer: Answer) -> dict[int, Run]:
+    """The models that verify an answer, by seed."""
+    verify, first = recipe.verify, recipe.seed
     return {
         seed: Run(
             verify.size,
@@ -84,11 +86,11 @@ def find_runs(experiment: Experiment, name: str, known: Answers | None = None) -
     methods = {item.label: item for item in experiment.recipe.named_methods}
     if name in methods:
         answer = known[name] if known else _answer_without_search(experiment, name)
-        return [*_asked(experiment, name, answer).values()]
-    asked = [run for item in methods.values() for run in imagined.asked(item.method, experiment.bench)]
-    of_size = [run for run in asked if run.size == name]
+        return [*asked(experiment.recipe, name, answer).values()]
+    wanted = [run for item in methods.values() for run in imagined.asked(item.method, experiment.bench)]
+    of_size = [run for run in wanted if run.size == name]
     if not of_size:
-        sizes = dict.fromkeys(run.size for run in asked)
+        sizes = dict.fromkeys(run.size for run in wanted)
         raise InputError(f"no run {name!r}; there are {', '.join([*sizes, *methods])}")
     label = of_size[0].label.partition(",")[0]
     first_round = [run for run in of_size if run.reference == of_size[0].reference and run.label.startswith(label)]

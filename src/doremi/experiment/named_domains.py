@@ -23,7 +23,7 @@ def check(recipe: Recipe, known: Collection[str]) -> None:
         if weights is not None:
             weights.restricted_to(known, source=f"{key} ({spec})" if isinstance(spec, str) else key)
     check_epochs(recipe.epochs, known)
-    for key, bounds in _bounds(recipe).items():
+    for key, bounds in bounds_by_domain(recipe).items():
         if unknown := sorted(set(bounds) - set(known)):
             raise InputError(
                 f"{key}: no such domain: {listed(unknown)}; there are {listed(sorted(known))}{nearest(unknown, known)}"
@@ -42,7 +42,7 @@ def named_weights(recipe: Recipe) -> dict[str, specs.WeightsSpec]:
     return found
 
 
-def _bounds(recipe: Recipe) -> dict[str, Mapping[str, float]]:
+def bounds_by_domain(recipe: Recipe) -> dict[str, Mapping[str, float]]:
     """Bounds by domain, by their key."""
     return {
         f"doremi.{key}": bounds

@@ -41,25 +41,28 @@ def repetition(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
         )
 
 
-def batch(recipe: Recipe, num_domains: int) -> Iterator[str]:
-    """A proxy batch in which domains are missing."""
-    proxy = recipe.training.for_run("proxy")
-    if proxy.global_batch_size >= num_domains:
-        return
-    if recipe.reweighting.allow_absent_domains or proxy.sampling == "iid":
-        consequence = "most domains will be absent from a batch, and the weights will be noisy"
-    else:
-        consequence = "the proxy will be refused"
-    yield (
-        f"proxy: a batch of {proxy.global_batch_size} rows for {num_domains} domains; {consequence}. Raise "
-        f"training.global_batch_size to {num_domains}, better to twice as much"
-    )
+def batch(recipe: Recipe, stages: Sequence[Stage], num_domains: int) -> Iterator[str]:
+    """A batch in which domains are missing that a policy wants to see."""
+    for stage in stages:
+        config, policy = recipe.training.for_run(stage.model), stage.run.policy
+        if policy is None or config.global_batch_size >= num_domains:
+            continue
+        if getattr(policy, "allow_absent_domains", True) or config.sampling == "iid":
+            consequence = "most domains will be absent from a batch, and the weights will be noisy"
+        else:
+            consequence = f"the {stage.name} will be refused"
+        yield (
+            f"{visible(stage.name)}: a batch of {config.global_batch_size} rows for {num_domains} domains; "
+            f"{visible(consequence)}. Raise training.global_batch_size to {num_domains}, better to twice as much"
+        )
 
 
 def proxy_size(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
     """A proxy too short or too small for its tokens, too small for the main model, or with too few updates."""
-    by_model: dict[RunName, Stage] = {stage.model: stage for stage in stages}
-    proxy, main = by_model["proxy"], by_model["main"]
+    proxy = next((stage for stage in stages if stage.model == "proxy" and stage.part == "search"), None)
+    if proxy is None:
+        return
+    verified = next(stage for stage in stages if stage.part == "verification")
     ratio = proxy.num_tokens / proxy.size.num_parameters
     if ratio < MIN_TOKENS_PER_PARAMETER:
         steps = recipe.training.for_run("proxy").steps * MIN_TOKENS_PER_PARAMETER / ratio
@@ -72,7 +75,7 @@ def proxy_size(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
             f"proxy: {ratio:,.0f} tokens a parameter; the smallest proxy of the paper had {MAX_TOKENS_PER_PARAMETER:,}"
             "; nothing is known beyond. Take a larger one, or fewer steps"
         )
-    if (times := main.size.num_parameters / proxy.size.num_parameters) > MAX_SIZE_RATIO:
+    if (times := verified.size.num_parameters / proxy.size.num_parameters) > MAX_SIZE_RATIO:
         yield (
             f"proxy: the main model has {times:.0f} times as many parameters; the paper went up to {MAX_SIZE_RATIO} "
             "times. Take a larger proxy"
@@ -82,12 +85,13 @@ def proxy_size(recipe: Recipe, stages: Sequence[Stage]) -> Iterator[str]:
 
 def _updates(recipe: Recipe) -> Iterator[str]:
     """The adversary forgets where it started with a factor of 1 − c a step (Algorithm 1), so in about 1 / c steps."""
-    steps, smoothing = recipe.training.for_run("proxy").steps, recipe.reweighting.smoothing
-    if smoothing > 0 and steps < 1 / smoothing:
-        yield (
-            f"proxy: {steps:,} updates of the weights; with smoothing {smoothing:g} the uniform start is forgotten "
-            f"after about {1 / smoothing:,.0f}, and the average still shows it. Train the proxy for more steps"
-        )
+    steps = recipe.training.for_run("proxy").steps
+    for smoothing in dict.fromkeys(method.smoothing for method in recipe.doremi_methods()):
+        if smoothing > 0 and steps < 1 / smoothing:
+            yield (
+                f"proxy: {steps:,} updates of the weights; with smoothing {smoothing:g} the uniform start is forgotten "
+                f"after about {1 / smoothing:,.0f}, and the average still shows it. Train the proxy for more steps"
+            )
 
 
 def memory(memories: Mapping[RunName, Memory], *, device_gb: float, device: str) -> Iterator[str]:

@@ -30,8 +30,8 @@ def scoring(recipe: Recipe, stages: Sequence[Stage], store: TokenStore, names: S
         during = math.ceil(config.steps / config.eval_steps) * _num_tokens(
             store, names, recipe.evaluation.during_training()
         )
-        at_the_end = _num_tokens(store, names, recipe.evaluation) if stage.model == "main" else 0
-        scored = stage.num_models * (during + at_the_end)
+        at_the_end = _num_tokens(store, names, recipe.evaluation)
+        scored = stage.num_models * during + stage.num_compared * at_the_end
         num_tokens += scored
         flops += scored * stage.size.forward_flops(config.sequence_length) / config.sequence_length
     return HeldOutScoring(num_tokens, flops)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,14 +16,16 @@ from transformers.trainer_utils import SaveStrategy
 
 from doremi.config import RunName
 from doremi.corpus import TokenStore
-from doremi.experiment.opening import RUNS
-from doremi.experiment.planned_runs import trains_alike
+from doremi.experiment.flops import expected_passes
+from doremi.experiment.flops import flops as count
 from doremi.experiment.recipe import Recipe
+from doremi.methods.protocol import Run, Scoring
 from doremi.mixture.gather import RowStore
 from doremi.models import attention, loading
 from doremi.models.config import ModelConfig
 from doremi.models.size import ModelSize
 from doremi.planning.pace import MeasuredPace
+from doremi.planning.stages import Kind, Stage
 from doremi.training import arguments
 from doremi.training.config import TrainingConfig
 from doremi.training.signals import ExcessLoss, Objective, TokenMean
@@ -58,9 +60,14 @@ class SyntheticTokens:
 
 
 def measure(
-    recipe: Recipe, sizes: dict[RunName, ModelSize], *, store: TokenStore | None, num_devices: int
+    recipe: Recipe,
+    stages: Sequence[Stage],
+    sizes: Mapping[RunName, ModelSize],
+    *,
+    store: TokenStore | None,
+    num_devices: int,
 ) -> MeasuredPace:
-    """Time the models of a recipe; takes their memory here, and a few of their steps.
+    """Time a run of each kind that is planned; takes the memory of their models here, and a few of their steps.
 
     A step has the micro-batch of a run on ``num_devices``, twice where the run accumulates gradients. The median of
     three counts, after one to warm up. Parameters are fresh, except where the recipe goes on from a model; rows are the
@@ -69,23 +76,20 @@ def measure(
     source = store or SyntheticTokens(
         [f"synthetic {i}" for i in range(2)], vocab_size=min(size.vocab_size for size in sizes.values())
     )
-    seconds: dict[RunName, float] = {}
-    flops: dict[RunName, float] = {}
-    for run in RUNS:
-        if run == "main" and trains_alike(recipe, "reference", "main"):
-            seconds[run], flops[run] = seconds["reference"], flops["reference"]
+    seconds: dict[Kind, float] = {}
+    flops: dict[Kind, float] = {}
+    for stage in stages:
+        if stage.kind in seconds:
             continue
-        config = _few_steps(recipe.training.for_run(run), num_devices=num_devices)
-        length = config.sequence_length
-        seconds[run] = _seconds_per_step(recipe, run, config, source) / config.global_batch_size
-        flops[run] = sizes[run].training_flops(length)
-        if run == "proxy":
-            is_measured_first = config.micro_batch_size != config.global_batch_size
-            if is_measured_first and recipe.reweighting.weights_update == "exact":
-                flops[run] += sizes["proxy"].forward_flops(length)
-            if recipe.reweighting.objective != "hardest":
-                flops[run] += sizes["reference"].forward_flops(length)
-    return MeasuredPace(seconds, flops, num_devices, _device_name())
+        config = _few_steps(recipe.training.for_run(stage.model), num_devices=num_devices)
+        _, num_micro_batches = arguments.split_batch(config, world_size=1)
+        seconds[stage.kind] = _seconds_per_step(recipe, stage.run, config, source) / config.global_batch_size
+        passes = expected_passes(stage.run.policy, num_rows=1, num_micro_batches=num_micro_batches)
+        reference = sizes[stage.run.reference.size if stage.run.reference else "reference"]
+        flops[stage.kind] = count(passes, sizes[stage.model], reference, sequence_length=config.sequence_length)
+    last = next(stage.kind for stage in stages if stage.part == "verification")
+    order = [*(kind for kind in seconds if kind != last), last]
+    return MeasuredPace({kind: seconds[kind] for kind in order}, flops, num_devices, _device_name())
 
 
 def _few_steps(config: TrainingConfig, *, num_devices: int) -> TrainingConfig:
@@ -100,14 +104,14 @@ def _few_steps(config: TrainingConfig, *, num_devices: int) -> TrainingConfig:
     return config.model_copy(update=changes)
 
 
-def _seconds_per_step(recipe: Recipe, run: RunName, config: TrainingConfig, source: RowStore) -> float:
+def _seconds_per_step(recipe: Recipe, run: Run, config: TrainingConfig, source: RowStore) -> float:
     names: tuple[str, ...] = source.names  # type: ignore[attr-defined]
     with TemporaryDirectory() as folder:
-        args = arguments.training_arguments(config, folder=Path(folder), seed=0, name=run)
+        args = arguments.training_arguments(config, folder=Path(folder), seed=0, name=run.size)
         args.save_strategy, args.disable_tqdm, args.report_to = SaveStrategy.NO, True, []
         clock = _Clock()
         DoReMiTrainer(
-            _build(recipe, run, source),
+            _build(recipe, run.size, source),
             objective=_objective(recipe, run, names, source),
             corpus=source,
             args=args,
@@ -135,12 +139,19 @@ def _build(recipe: Recipe, run: RunName, source: Any) -> PreTrainedModel:
     return loading.build(config, hf_config, seed=0, attention=implementation)
 
 
-def _objective(recipe: Recipe, run: RunName, names: Sequence[str], source: Any) -> Objective:
-    if run != "proxy":
+def _objective(recipe: Recipe, run: Run, names: Sequence[str], source: Any) -> Objective:
+    """That of the run; a policy begins with its defaults for the domains that are there: it takes as long."""
+    if run.policy is None:
         return TokenMean(names)
-    reference = _build(recipe, "reference", source).to(getattr(torch, recipe.reweighting.reference_dtype))
-    settings = recipe.reweighting
-    return ExcessLoss(reference, names=names, target=settings.objective, weights_update=settings.weights_update)
+    size = run.reference.size if run.reference else "reference"
+    scoring = run.scoring or Scoring()
+    reference = _build(recipe, size, source).to(getattr(torch, scoring.dtype))
+    return ExcessLoss(
+        reference,
+        names=names,
+        target=getattr(run.policy, "target", "excess"),
+        weights_update="exact" if run.policy.when == "before" else "delayed",
+    )
 
 
 class _Clock(TrainerCallback):

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from doremi.config import RunName
 from doremi.errors import InputError
 from doremi.planning.devices import Device
-from doremi.planning.stages import Stage
+from doremi.planning.stages import Kind, Stage
 
 
 class Pace(Protocol):
@@ -61,25 +60,28 @@ class AssumedPace:
 
 @dataclass(frozen=True)
 class MeasuredPace:
-    """Seconds a row that steps of each model took on one device; several are taken to share the rows out ideally."""
+    """Seconds a row that steps of each kind took on one device; several are taken to share the rows out ideally."""
 
-    seconds_per_row: Mapping[RunName, float]
-    flops_per_row: Mapping[RunName, float]  # of the same steps
+    seconds_per_row: Mapping[Kind, float]  # the last: a run that verifies an answer
+    flops_per_row: Mapping[Kind, float]  # of the same steps
     num_devices: int
     where: str
 
     def seconds(self, stage: Stage) -> float:
         """Rows of all the models at what one took."""
-        return stage.num_models * stage.num_rows * self.seconds_per_row[stage.model] / self.num_devices
+        return stage.num_models * stage.num_rows * self.seconds_per_row[stage.kind] / self.num_devices
 
     def seconds_for(self, flops: float) -> float:
-        """At the FLOP/s that the main model reached."""
-        return flops * self.seconds_per_row["main"] / (self.flops_per_row["main"] * self.num_devices)
+        """At the FLOP/s that was reached by a run that verifies an answer."""
+        *_, last = self.seconds_per_row
+        return flops * self.seconds_per_row[last] / (self.flops_per_row[last] * self.num_devices)
 
     def describe(self) -> str:
         """Where, and what was reached."""
+        rates = {
+            kind.model: self.flops_per_row[kind] / seconds / 1e12 for kind, seconds in self.seconds_per_row.items()
+        }
         reached = ", ".join(
-            f"{run} {'not known' if math.isnan(rate := self.flops_per_row[run] / seconds / 1e12) else f'{rate:.3g}'}"
-            for run, seconds in self.seconds_per_row.items()
+            f"{run} {'not known' if math.isnan(rate) else f'{rate:.3g}'}" for run, rate in rates.items()
         )
         return f"{self.num_devices} × {self.where}, from steps timed there (TFLOP/s: {reached})"

@@ -30,14 +30,3 @@ def expected_rows(
         left -= stretch
         active = {name: weight for name, weight in active.items() if drawn[name] < limits[name] * (1 - 1e-12)}
     return drawn
-
-
-def expected_distinct(drawn: float, *, available: int, num_runs: int) -> float:
-    """Rows of a domain of ``available`` that ``num_runs`` runs see at all, each drawing ``drawn`` in its own order.
-
-    A run sees no row twice before it has seen all; runs of other seeds are independent of it: R (1 − (1 − D/R)^n).
-    """
-    if available == 0:
-        return 0.0
-    share = min(drawn / available, 1.0)
-    return available * (1 - (1 - share) ** num_runs)

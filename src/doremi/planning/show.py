@@ -44,36 +44,41 @@ def show(plan: Plan, recipe: Recipe, *, pace: Pace | None = None, price: float |
 
 def _stage_rows(plan: Plan, pace: Pace | None, price: float | None) -> Iterator[list[str]]:
     timed = ["hours"] if pace else []
-    yield ["", "models", "parameters", "tokens each", "FLOPs", "of a main run", *timed, *(["USD"] if price else [])]
-    trained = [stage for stage in plan.stages if stage.num_models > 0]
-    for stage in trained:
-        yield [
-            f"train {_label(stage, plan)}",
-            f"{stage.num_models}",
-            f"{stage.size.num_parameters:,}",
-            f"{stage.num_tokens:,}",
-            _number(stage.flops, ".2e"),
-            _number(stage.flops / plan.main_flops, ".3f"),
-            *_cost(pace.seconds(stage) if pace else None, plan, price),
-        ]
-    seconds = sum(map(pace.seconds, trained)) if pace else None
+    share = f"of a {plan.verify_size} run"
+    yield ["", "models", "parameters", "tokens each", "FLOPs", share, *timed, *(["USD"] if price else [])]
+    seconds = 0.0
+    for part, flops in (("search", plan.search_flops), ("verification", plan.verification_flops)):
+        trained = [stage for stage in plan.stages if stage.part == part]
+        for stage in trained:
+            if stage.num_models > 0:
+                yield [
+                    f"train {_label(stage)}",
+                    f"{stage.num_models}",
+                    f"{stage.size.num_parameters:,}",
+                    f"{stage.num_tokens:,}",
+                    *_costs(stage.flops, pace.seconds(stage) if pace else None, plan, price),
+                ]
+        spent = sum(map(pace.seconds, trained)) if pace else None
+        yield [part, "", "", "", *_costs(flops, spent, plan, price)]
+        seconds += spent or 0.0
     if plan.held_out:
         scoring = plan.held_out
         spent = pace.seconds_for(scoring.flops) if pace else None
-        share = _number(scoring.flops / plan.main_flops, ".3f")
         label = f"score held-out text ({scoring.num_tokens:,} tokens)"
-        yield [label, "", "", "", _number(scoring.flops, ".2e"), share, *_cost(spent, plan, price)]
-        seconds = seconds + spent if seconds is not None and spent is not None else None
-    total = _number(plan.total_flops / plan.main_flops, ".3f")
-    yield ["all", "", "", "", _number(plan.total_flops, ".2e"), total, *_cost(seconds, plan, price)]
+        yield [label, "", "", "", *_costs(scoring.flops, spent, plan, price)]
+        seconds += spent or 0.0
+    yield ["all", "", "", "", *_costs(plan.total_flops, seconds if pace else None, plan, price)]
 
 
-def _label(stage: Stage, plan: Plan) -> str:
-    """The reference is the first of the baselines where both would be the same run."""
-    baseline = next(other for other in plan.stages if other.name == "baseline")
-    main = next(other for other in plan.stages if other.name == "main")
-    is_shared = stage.name == "reference" and baseline.num_models < main.num_models
-    return "reference (and baseline)" if is_shared else visible(stage.name)
+def _label(stage: Stage) -> str:
+    """The stage, and the methods whose models are some of its own."""
+    also = f" (and {', '.join(stage.also)})" if stage.also else ""
+    return visible(f"{stage.name}{also}")
+
+
+def _costs(flops: float, seconds: float | None, plan: Plan, price: float | None) -> list[str]:
+    """FLOPs, their share of a run that verifies an answer, and hours and money where they are known."""
+    return [_number(flops, ".2e"), _number(flops / plan.verify_flops, ".3f"), *_cost(seconds, plan, price)]
 
 
 def _cost(seconds: float | None, plan: Plan, price: float | None) -> list[str]:
@@ -96,7 +101,7 @@ def _footnotes(plan: Plan, recipe: Recipe, pace: Pace | None) -> Iterator[str]:
         tokens = sum(plan.store.num_tokens(name) for name in plan.store.names)
         yield f"  corpus: {tokens:,} tokens in {len(plan.store.names)} domains (prepared)"
     if plan.is_bound:
-        yield f"  rounds: auto; planned for all {recipe.reweighting.max_rounds} that there may be"
+        yield "  search: planned for all models that there may be; it may end sooner"
     if pace is not None:
         times = f"times: {pace.describe()}; without preparing, saving and waiting in queues"
         yield console.wrapped(times, indent="    ", first="  ")
@@ -113,7 +118,7 @@ def _epoch_rows(plan: Plan) -> Iterator[list[str]]:
     if len(names) > MAX_DOMAINS:
         yield [f"and {len(names) - MAX_DOMAINS} more (--json has all)", ""]
     if any(stage.epochs is None for stage in trained):
-        yield ["? is known once the proxy has given the weights", ""]
+        yield ["? is known once the search has given the weights", ""]
 
 
 def _memory_line(plan: Plan) -> str:

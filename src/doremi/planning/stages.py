@@ -1,152 +1,205 @@
-"""What a recipe will train: which models, how many of each, on how many tokens, with how many FLOPs."""
+"""What a recipe will train: which models, how many of each, on how many tokens, with how many FLOPs.
+
+The search is what the methods ask for (`doremi.methods.imagined`); the verification trains models on their answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from doremi.config import RunName
-from doremi.corpus import TokenStore
-from doremi.experiment.opening import weights_setting
-from doremi.experiment.planned_runs import train_the_same, trains_alike
-from doremi.experiment.recipe import Recipe
-from doremi.experiment.run_directory import RunDirectory
-from doremi.experiment.runs import BASELINE, MAIN
+from doremi.experiment import arms, flops
+from doremi.experiment.stored_losses import StoredLosses
+from doremi.methods import imagined
+from doremi.methods.protocol import Answer, Run
 from doremi.models.size import ModelSize
-from doremi.planning.rows import expected_distinct, expected_rows
+from doremi.planning.inputs import Inputs
+from doremi.planning.rows import expected_rows
 from doremi.training import arguments
-from doremi.weights import DomainWeights, specs, uniform
+
+Part = Literal["search", "verification"]
+
+
+class Kind(NamedTuple):
+    """What the time of a step depends on. Sizes with the same model and settings are one."""
+
+    model: RunName
+    policy: str  # its class, what it sees and when; empty: none
 
 
 @dataclass(frozen=True)
 class Stage:
     """Models that are trained alike, but for their seeds or, over rounds, their weights."""
 
-    name: str  # as `doremi train --run` has it
+    name: str  # of a run, without round and seed; or of a method
+    part: Part
     model: RunName
+    kind: Kind
+    run: Run  # one of them
     num_models: int
     size: ModelSize
     num_rows: int  # that one model is trained on
     num_tokens: int
     flops: float  # of all the models; NaN: not known
-    rows: Mapping[str, float] | None  # that one model draws of each domain; None: not known yet
+    rows: Mapping[str, float] | None  # that the first model draws of each domain; None: not known yet
     epochs: Mapping[str, float] | None
-
-    @property
-    def steps_flops(self) -> float:
-        """FLOPs of one model."""
-        return self.flops / max(self.num_models, 1)
+    also: tuple[str, ...] = ()  # methods whose models are some of these
+    num_compared: int = 0  # models that verify an answer
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What stages are worked out from."""
+@dataclass
+class Planner:
+    """Adds up runs in the order in which they are trained; what is trained once is counted once."""
 
-    recipe: Recipe
-    sizes: Mapping[RunName, ModelSize]
-    num_devices: int
-    store: TokenStore | None  # once it is prepared
-    answer: DomainWeights | None  # once the proxy has given it
+    inputs: Inputs
+    losses: dict[str, StoredLosses] = field(default_factory=dict)  # by reference
+    stages: dict[tuple[Part, str, Kind], Stage] = field(default_factory=dict)
+    stage_of: dict[str, tuple[Part, str, Kind]] = field(default_factory=dict)  # by key of a run
 
-    @property
-    def num_rounds(self) -> int:
-        """Rounds of DoReMi, at most."""
-        config = self.recipe.reweighting
-        return config.max_rounds if config.rounds == "auto" else config.rounds
+    def search(self) -> None:
+        """All that the methods ask for."""
+        for item in self.inputs.recipe.named_methods:
+            for run in imagined.asked(item.method, self.inputs.bench, known=self.inputs.known):
+                self._add("search", _head(run), run)
 
-    def reference_weights(self) -> DomainWeights | None:
-        """Over the domains of the experiment; None while the corpus is not prepared."""
-        return None if self.store is None else self._resolve(self.recipe.weights.reference, self.store.names)
+    def verify(self) -> None:
+        """The models of each answer; answers that are not known yet are taken to differ."""
+        found: list[tuple[str, Answer]] = []
+        for item in self.inputs.recipe.named_methods:
+            answer = imagined.known_answer(item.method, self.inputs.bench, known=self.inputs.known)
+            same = next((label for label, other in found if answer and arms.train_the_same(other, answer)), None)
+            if answer is None:
+                self._add_unknown(item.label)
+            elif same is not None:
+                self._share(item.label, of=same)
+            else:
+                found.append((item.label, answer))
+                for run in arms.asked(self.inputs.recipe, item.label, answer).values():
+                    self._add("verification", item.label, run)
 
-    def resolve(self, spec: specs.WeightsSpec) -> DomainWeights | None:
-        """Weights over the domains of the experiment; None while they cannot be known."""
-        reference = self.reference_weights()
-        if reference is None or (specs.needs_answer(spec) and self.answer is None):
+    def _add(self, part: Part, name: str, run: Run) -> None:
+        """One more model of a stage, unless it is trained already."""
+        key, place = self.inputs.key(run), (part, name, _kind(self.inputs, run))
+        is_compared = part == "verification"
+        if place not in self.stages:
+            self.stages[place] = self._stage(part, name, run)
+        if key not in self.stage_of:
+            self.stage_of[key] = place
+            old = self.stages[place]
+            self.stages[place] = replace(
+                old,
+                num_models=old.num_models + 1,
+                flops=old.flops + self._flops(run),
+                num_compared=old.num_compared + is_compared,
+            )
+        elif is_compared:
+            self._share_run(name, self.stage_of[key])
+
+    def _share_run(self, name: str, place: tuple[Part, str, Kind]) -> None:
+        old = self.stages[place]
+        also = old.also if name in (*old.also, old.name) else (*old.also, name)
+        self.stages[place] = replace(old, also=also, num_compared=old.num_compared + 1)
+
+    def _share(self, name: str, *, of: str) -> None:
+        """A method with the same answer as an earlier one."""
+        for place, stage in self.stages.items():
+            if of in stage.also or (stage.part, stage.name) == ("verification", of):
+                self.stages[place] = replace(stage, also=(*stage.also, name))
+
+    def _add_unknown(self, label: str) -> None:
+        """The models of an answer that is not known."""
+        verify, bench = self.inputs.recipe.verify, self.inputs.bench
+        run = Run(verify.size, bench.seed, bench.prior, label=label)
+        stage = self._stage("verification", label, run)
+        self.stages["verification", label, stage.kind] = replace(
+            stage,
+            num_models=verify.seeds,
+            flops=verify.seeds * self._flops(run),
+            rows=None,
+            epochs=None,
+            num_compared=verify.seeds,
+        )
+
+    def _stage(self, part: Part, name: str, run: Run) -> Stage:
+        """A stage of runs like this one, without a model yet."""
+        config, size = self.inputs.training_of(run), self.inputs.sizes[run.size]
+        rows = drawn_rows(self.inputs, run)
+        epochs = rows and {name: count / max(_available(self.inputs, run, name), 1) for name, count in rows.items()}
+        kind, num_rows = _kind(self.inputs, run), config.steps * config.global_batch_size
+        return Stage(name, part, run.size, kind, run, 0, size, num_rows, config.num_tokens, 0.0, rows, epochs)
+
+    def _flops(self, run: Run) -> float:
+        config = self.inputs.training_of(run)
+        _, num_micro_batches = arguments.split_batch(config, world_size=self.inputs.num_devices)
+        num_rows = config.steps * config.global_batch_size
+        passes = flops.expected_passes(
+            run.policy, num_rows=num_rows, num_micro_batches=num_micro_batches, num_scored=self._num_scored(run)
+        )
+        size, reference = self.inputs.sizes[run.size], self.inputs.sizes[self.inputs.reference_size(run) or "reference"]
+        return flops.flops(passes, size, reference, sequence_length=config.sequence_length)
+
+    def _num_scored(self, run: Run) -> float | None:
+        """Rows whose reference losses are not stored yet; None: they are not stored."""
+        if run.scoring is None or run.scoring.cache == "none" or self.inputs.reference_size(run) is None:
             return None
-        return self._resolve(spec, reference.names, reference)
-
-    def _resolve(
-        self, spec: specs.WeightsSpec, names: tuple[str, ...], reference: DomainWeights | None = None
-    ) -> DomainWeights:
-        assert self.store is not None
-        setting = weights_setting(self.recipe, self.store)
-        known = specs.Setting(**vars(setting) | {"reference": reference, "answer": self.answer})
-        return specs.resolve(spec, known, names)
-
-
-def known_answer(out: Path) -> DomainWeights | None:
-    """The weights that an earlier call left in the run directory."""
-    path = RunDirectory(out).weights
-    return DomainWeights.from_json(path) if path.is_file() else None
+        key = "" if run.reference is None else self.inputs.key(run.reference)
+        config = self.inputs.training_of(run)
+        new = StoredLosses(config.sequence_length - 1, run.scoring.cache)
+        losses = self.losses.setdefault(f"{run.scoring} {config.sequence_length} {key}", new)
+        rows = drawn_rows(self.inputs, run)
+        if rows is None:
+            return losses.ask_for_unknown(config.steps * config.global_batch_size)
+        return losses.ask(rows, seed=run.seed, available={name: _available(self.inputs, run, name) for name in rows})
 
 
-def stages(inputs: Inputs) -> list[Stage]:
-    """In the order in which they are trained; a model that is two of them is counted where it comes first."""
-    return [*_search(inputs), *_comparisons(inputs)]
+class Planned(NamedTuple):
+    """All stages, in the order in which they are trained."""
+
+    stages: list[Stage]
+    losses: list[StoredLosses]  # of references, on disk
+    is_bound: bool  # the search may end sooner than planned
 
 
-def _search(inputs: Inputs) -> Iterator[Stage]:
-    reference = inputs.reference_weights()
-    if inputs.recipe.models.reference.init != "trained":
-        yield _stage(inputs, "reference", "reference", reference, num_models=inputs.num_rounds)
-    num_proxies = inputs.num_rounds * inputs.recipe.reweighting.seeds
-    yield _stage(inputs, "proxy", "proxy", uniform(reference.names) if reference else None, num_models=num_proxies)
+def plan(inputs: Inputs) -> Planned:
+    """The stages of the search, then those of the verification; raises what the methods do."""
+    planner = Planner(inputs)
+    planner.search()
+    planner.verify()
+    is_bound = any(
+        imagined.may_end_sooner(item.method, inputs.bench, known=inputs.known) for item in inputs.recipe.named_methods
+    )
+    return Planned([*planner.stages.values()], [*planner.losses.values()], is_bound)
 
 
-def _comparisons(inputs: Inputs) -> Iterator[Stage]:
-    """The main model on each of the weights; those that are known to be the same are trained once."""
-    recipe, reference = inputs.recipe, inputs.reference_weights()
-    seeds = recipe.weights.seeds
-    shared = trains_alike(recipe, "reference", "main")
-    yield _stage(inputs, BASELINE, "main", reference, num_models=seeds - 1 if shared else seeds)
-    yield _stage(inputs, MAIN, "main", inputs.answer, num_models=seeds)
-    taken = [reference, inputs.answer]
-    for spec in recipe.weights.baselines:
-        weights = inputs.resolve(spec)
-        known = weights is not None and any(other and train_the_same(weights, other) for other in taken)
-        if spec == recipe.weights.reference or known:
-            continue
-        taken.append(weights)
-        yield _stage(inputs, specs.label(spec), "main", weights, num_models=seeds)
+def drawn_rows(inputs: Inputs, run: Run) -> dict[str, float] | None:
+    """Rows of each domain that a run draws; None: not known, for want of a corpus or since a policy moves weights."""
+    moves = run.policy is not None and run.policy.sampling_weights(run.policy.init(inputs.bench)) is not None
+    if inputs.store is None or moves:
+        return None
+    config = inputs.training_of(run)
+    available = {name: _available(inputs, run, name) for name in run.weights}
+    num_rows, repetition = config.steps * config.global_batch_size, config.mixture().repetition
+    return expected_rows(run.weights, num_rows=num_rows, available=available, repetition=repetition)
 
 
-def _stage(inputs: Inputs, name: str, model: RunName, weights: DomainWeights | None, *, num_models: int) -> Stage:
-    config = inputs.recipe.training.for_run(model)
-    num_rows = config.steps * config.global_batch_size
-    rows = epochs = None
-    if inputs.store is not None and weights is not None:
-        available = {name: inputs.store.num_sequences(name, config.sequence_length) for name in weights}
-        repetition = config.mixture().repetition
-        rows = expected_rows(weights, num_rows=num_rows, available=available, repetition=repetition)
-        epochs = {name: count / max(available[name], 1) for name, count in rows.items()}
-    flops = num_models * num_rows * inputs.sizes[model].training_flops(config.sequence_length)
-    if model == "proxy":
-        flops += _proxy_flops(inputs, num_rows=num_rows, num_models=num_models, rows=rows)
-    size, num_tokens = inputs.sizes[model], config.num_tokens
-    return Stage(name, model, num_models, size, num_rows, num_tokens, flops, rows, epochs)
+def total_flops(stages: Iterable[Stage], part: Part) -> float:
+    """FLOPs of all models of the search, or of the verification."""
+    return sum(stage.flops for stage in stages if stage.part == part)
 
 
-def _proxy_flops(inputs: Inputs, *, num_rows: int, num_models: int, rows: Mapping[str, float] | None) -> float:
-    """What the proxies compute besides training: the reference's losses, and their own once more where α_t needs it."""
-    config, reweighting = inputs.recipe.training.for_run("proxy"), inputs.recipe.reweighting
-    length, flops = config.sequence_length, 0.0
-    _, num_micro_batches = arguments.split_batch(config, world_size=inputs.num_devices)
-    if reweighting.weights_update == "exact" and num_micro_batches > 1:
-        flops += num_models * num_rows * inputs.sizes["proxy"].forward_flops(length)
-    if reweighting.objective != "hardest":
-        scored: float = num_models * num_rows
-        if reweighting.reference_cache:
-            scored = inputs.num_rounds * cached_rows(inputs, num_rows=num_rows, rows=rows)
-        flops += scored * inputs.sizes["reference"].forward_flops(length)
-    return flops
+def _available(inputs: Inputs, run: Run, name: str) -> int:
+    assert inputs.store is not None
+    return inputs.store.num_sequences(name, inputs.training_of(run).sequence_length)
 
 
-def cached_rows(inputs: Inputs, *, num_rows: int, rows: Mapping[str, float] | None) -> float:
-    """Rows whose losses one round's reference is asked for, at most where the corpus is not prepared."""
-    seeds = inputs.recipe.reweighting.seeds
-    if rows is None or inputs.store is None:
-        return float(seeds * num_rows)
-    length = inputs.recipe.training.for_run("proxy").sequence_length
-    available = {name: inputs.store.num_sequences(name, length) for name in rows}
-    return sum(expected_distinct(drawn, available=available[name], num_runs=seeds) for name, drawn in rows.items())
+def _head(run: Run) -> str:
+    """What a run is called, without its round and seed."""
+    return run.label.partition(",")[0] or run.size
+
+
+def _kind(inputs: Inputs, run: Run) -> Kind:
+    policy = run.policy
+    described = "" if policy is None else f"{type(policy).__name__} {policy.sees} {policy.when} {run.steps or ''}"
+    return Kind(inputs.alike[run.size], described.strip())

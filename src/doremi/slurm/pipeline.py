@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from doremi import files, redaction
+from doremi.config import RUNS, RunName
 from doremi.errors import InputError
-from doremi.experiment import preflight
-from doremi.experiment.opening import RUNS
-from doremi.experiment.planned_runs import trains_alike
+from doremi.experiment import preflight, unprepared
 from doremi.experiment.recipe import ClusterConfig, Recipe
 from doremi.experiment.run_directory import RunDirectory
+from doremi.methods import imagined
 from doremi.training import arguments
-from doremi.weights import specs
 
 CACHES = {"HF_HOME": "huggingface", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
@@ -44,6 +44,38 @@ def write(recipe: Recipe, out: Path, *, num_nodes: int) -> Path:
     return path
 
 
+class Stages(NamedTuple):
+    """Whose answers there are to verify, by the label of the method."""
+
+    known: list[str]  # that ask for nothing
+    to_be_found: list[str]  # by the search
+    known_share_models: bool  # whether a model that verifies one of the former may be one of the search
+
+
+def find_stages(recipe: Recipe) -> Stages:
+    """What the methods of a recipe ask for.
+
+    Raises:
+        InputError: weights or options of the recipe that cannot be used.
+    """
+    bench = unprepared.make(recipe)
+    asked = {item.label: imagined.asked(item.method, bench) for item in recipe.named_methods}
+    runs = [run for wanted in asked.values() for run in wanted]
+    return Stages(
+        known=[label for label, wanted in asked.items() if not wanted],
+        to_be_found=[label for label, wanted in asked.items() if wanted],
+        known_share_models=any(
+            run.policy is None and _trained_alike(recipe, run.size, recipe.verify.size) for run in runs
+        ),
+    )
+
+
+def _trained_alike(recipe: Recipe, one: RunName, other: RunName) -> bool:
+    """Whether runs of two sizes can be the same."""
+    first, second = ((getattr(recipe.models, size), recipe.training.for_run(size)) for size in (one, other))
+    return first == second
+
+
 def num_processes(cluster: ClusterConfig) -> int:
     """Of each node: one for each GPU, or a single one."""
     return max(cluster.gpus_per_node, 1)
@@ -57,15 +89,15 @@ def script(recipe: Recipe, root: Path, *, num_nodes: int, working_directory: Pat
 
 def _values(recipe: Recipe, root: Path, num_nodes: int, working_directory: Path) -> Iterator[str]:
     cluster = recipe.cluster
-    has_one_seed = recipe.weights.seeds == 1
-    labels = [specs.label(spec) for spec in recipe.weights.baselines if spec != recipe.weights.reference]
+    stages = find_stages(recipe)
     yield f"run={shlex.quote(str(root))}"
     yield f"processes={num_processes(cluster)}  # on each node"
     yield f"grace={cluster.grace_seconds}"
     yield f"prepare_tasks={0 if recipe.corpus.store is not None else cluster.prepare_tasks}"
-    yield f"trains_reference={_yes(recipe.models.reference.init != 'trained')}"
-    yield f"trains_baseline={_yes(not (has_one_seed and trains_alike(recipe, 'reference', 'main')))}"
-    yield f"further_baselines={_array(labels)}"
+    yield f"searches={_yes(bool(stages.to_be_found))}"
+    yield f"known={_array(stages.known)}  # methods that answer before anything is trained"
+    yield f"known_share_models={_yes(stages.known_share_models)}  # with the search"
+    yield f"to_be_found={_array(stages.to_be_found)}"
     yield f"common={_array(_common(cluster, root, working_directory))}"
     yield f"training={_array([*_partition(cluster.partition), *_nodes(cluster, num_nodes)])}"
     yield f"evaluating={_array([*_partition(cluster.partition), *_nodes(cluster, 1, num_gpus=1)])}"

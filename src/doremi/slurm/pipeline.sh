@@ -12,21 +12,23 @@ recipe=$run/recipe.yaml
 submit_all() {
     refuse_if_queued
     : > "$run/slurm/jobs"
-    local prepared after_reference proxy baseline last name
+    local prepared searched last name
     prepared=$(submit_preparation)
-    after_reference=$prepared
-    if [ "$trains_reference" = yes ]; then
-        after_reference=$(submit reference "afterok:$prepared" "${training[@]}" -- train reference)
+    searched=$prepared
+    if [ "$searches" = yes ]; then
+        searched=$(submit search "afterok:$prepared" "${training[@]}" -- search)
     fi
-    proxy=$(submit proxy "afterok:$after_reference" "${training[@]}" -- train proxy)
-    last=$(submit main "afterok:$proxy" "${training[@]}" -- train main)
-    if [ "$trains_baseline" = yes ]; then
-        baseline=$(submit baseline "afterok:$after_reference" "${training[@]}" -- train baseline)
-        last=$last:$baseline
+    last=$prepared
+    if [ "$known_share_models" = yes ] || [ "${#known[@]}" -eq 0 ]; then
+        last=$searched
     fi
-    # one after the other: two rules may give the same weights, and then share their models
-    for name in ${further_baselines[@]+"${further_baselines[@]}"}; do
-        last=$(submit baselines "afterok:$last" "${training[@]}" -- train "$name")
+    # one after the other: two methods may give the same weights, and then share their models
+    for name in ${known[@]+"${known[@]}"}; do
+        last=$(submit verify "afterok:$last" "${training[@]}" -- train "$name")
+    done
+    [ "$last" = "$searched" ] || last=$last:$searched
+    for name in ${to_be_found[@]+"${to_be_found[@]}"}; do
+        last=$(submit verify "afterok:$last" "${training[@]}" -- train "$name")
     done
     submit evaluation "afterok:$last" "${evaluating[@]}" -- evaluate > /dev/null
     echo "submitted: $(paste -sd, "$run/slurm/jobs")"
@@ -114,6 +116,7 @@ run_stage() {
             [ "$prepare_tasks" -eq 0 ] || run_step python -m doremi.slurm.tasks finish "$run"
             run_step python -m doremi prepare "$recipe" --out "$run" # checks what can be checked before training
             ;;
+        search) on_every_node search "$recipe" --out "$run" ;;
         train) on_every_node train "$recipe" --out "$run" --run "$2" ;;
         evaluate)
             run_step python -m doremi evaluate "$recipe" --out "$run"
