@@ -13,6 +13,7 @@ from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_exp
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.search import known
 from doremi.experiment.search import search as search_for_weights
+from doremi.experiment.search import write_recommended
 from doremi.methods.protocol import Run
 from doremi.mixture.inspect import MixtureForecast, forecast
 
@@ -133,4 +134,6 @@ def evaluate(experiment: Experiment) -> Results:
     answers = {label: each.answer for label, each in found.items()}
     results = collect_results(experiment, found, arms(experiment, answers))
     results_file.write(experiment.directory.results, results)
+    if results.recommendation is not None:
+        write_recommended(experiment, results.recommendation.arm, answers)
     return results

@@ -39,9 +39,13 @@ def search(experiment: Experiment) -> Answers:
     answers = {item.label: _find(experiment, item, done) for item in experiment.recipe.named_methods}
     for label, answer in answers.items():
         _write(experiment.directory.answer(label), answer.weights, _provenance(experiment, label, answer))
-    chosen = _before_verification(experiment)
-    _write(experiment.directory.weights, answers[chosen].weights, _provenance(experiment, chosen, answers[chosen]))
+    write_recommended(experiment, _before_verification(experiment), answers)
     return answers
+
+
+def write_recommended(experiment: Experiment, label: str, answers: Answers) -> None:
+    """Write ``weights.json``: the answer to train with."""
+    _write(experiment.directory.weights, answers[label].weights, _provenance(experiment, label, answers[label]))
 
 
 def known(experiment: Experiment) -> dict[str, Found]:
