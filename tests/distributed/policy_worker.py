@@ -28,6 +28,7 @@ def train(folder, name, *, num_processes):
         corpus=STORE,
         args=arguments(folder, micro_batch=6 // num_processes, accumulation=2, steps=8, save_strategy="no"),
         mixture=MixtureSettings(sequence_length=SEQUENCE_LENGTH, reading="ahead"),
+        allow_absent_domains=True,
     )
     trainer.train()
     state = trainer.objective.state
