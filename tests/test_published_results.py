@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from doremi.evidence.results_file import load
 
+from doremi.evidence.results_file import load
 from doremi.experiment import recipe
 from doremi.report.markdown import render_markdown
 from doremi.report.render import epoch_limit
