@@ -108,10 +108,11 @@ def test_two_paths_and_no_conversion(tmp_path, hub, monkeypatch, capsys):
     assert set(answer["train_domain_weights"]) == set(CONFIG)
     assert sum(answer["train_domain_weights"].values()) == pytest.approx(1, abs=1e-12)
     results = json.loads((out / "results.json").read_text())
-    assert {name: found["reference_weight"] for name, found in results["domains"].items()} == {
+    assert {name: found["prior"] for name, found in results["domains"].items()} == {
         name: pytest.approx(weight / 8) for name, weight in CONFIG.items()
     }
-    assert list(results["runs"]) == ["baseline", "main"]  # three models: the reference is the baseline
+    # three models: the reference is the control's
+    assert [arm["folders"] for arm in results["arms"].values()] == [["rounds/01/reference"], ["runs/doremi/seed-1111"]]
     assert (out / "runs" / "doremi" / "seed-1111" / "config.json").exists()
 
     assert {path: path.stat().st_mtime_ns for path in preprocessed.rglob("*")} == before

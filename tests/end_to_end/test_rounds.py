@@ -177,14 +177,14 @@ def test_every_rule_can_be_compared_with(tmp_path, two_rounds):
     out = tmp_path / "out"
     assert main(["run", str(two_rounds), "--out", str(out), *given]) == 0
     results = json.loads((out / "results.json").read_text())
-    labels = {run["weights"] for run in results["runs"].values()}
-    assert {"natural", "doremi", "uniform", "temperature(2)", "mine"} <= labels
-    assert results["convergence"]["changes"] == provenance(out)["rounds"]["changes"]
-    assert set(results["convergence"]["spread"]) == set(results["domains"])
-    assert results["alarms"] == provenance(out)["alarms"]
+    assert {"natural", "doremi", "uniform", "temperature(2)", "mine"} <= set(results["arms"])
+    search = results["searches"]["doremi"]
+    assert search["convergence"]["changes"] == provenance(out)["rounds"]["changes"]
+    assert set(search["convergence"]["spread"]) == set(results["domains"])
+    assert search["alarms"] == provenance(out)["alarms"]
     proxies = [files.read_marker(out / "rounds/01" / name) for name in ("proxy", "proxy-seed-1")]
-    assert list(results["costs"]) == ["proxy"]  # the reference is the baseline's run too
-    assert results["costs"]["proxy"]["num_tokens"] == sum(marker["num_tokens"] for marker in proxies)
+    assert list(search["costs"]) == ["proxy"]  # the reference is the control's run too
+    assert search["costs"]["proxy"]["num_tokens"] == sum(marker["num_tokens"] for marker in proxies)
     report = (out / "report.html").read_text()
     assert "Spread over seeds" in report
     assert (out / "runs/temperature(2)/seed-0/model.safetensors").exists()

@@ -22,9 +22,9 @@ def test_everything_a_user_gets(tmp_path, recipe):
     results = json.loads((out / "results.json").read_text())
     weights = DomainWeights.from_json(out / "weights.json")
     assert set(weights) == {"prose", "code", "junk"}
-    assert {name: d["doremi_weight"] for name, d in results["domains"].items()} == dict(weights)
-    assert list(results["runs"]) == ["baseline", "main", "uniform"]
-    assert results["runs"]["baseline"]["folder"] == "rounds/01/reference"  # the same run, trained once
+    assert results["arms"]["doremi"]["weights"] == dict(weights)
+    assert list(results["arms"]) == ["natural", "doremi", "uniform"]
+    assert results["arms"]["natural"]["folders"] == ["rounds/01/reference"]  # the same run, trained once
     assert not (out / "runs" / "natural").exists()
     check_numbers(results)
     check_table(stdout, results, out)
@@ -50,21 +50,22 @@ def test_everything_a_user_gets(tmp_path, recipe):
 
 def check_numbers(results):
     domains = results["domains"]
-    for run in results["runs"]:
-        nats = np.array([d["nats"][run] for d in domains.values()])
-        reference = np.array([d["reference_weight"] for d in domains.values()])
-        assert results["uniform_mean_nats"][run] == pytest.approx(nats.mean())
-        assert results["reference_mean_nats"][run] == pytest.approx(nats @ reference)
-        assert results["worst_nats"][run] == nats.max()
-        curve = results["curves"][run]
+    prior = np.array([d["prior"] for d in domains.values()])
+    for arm in results["arms"].values():
+        nats = np.array([arm["nats"][name][0] for name in domains])
+        found = {key: values[0] for key, values in arm["summaries"].items()}
+        assert found == pytest.approx(
+            {"uniform_mean": nats.mean(), "reference_mean": nats @ prior, "worst": nats.max()}
+        )
+        curve = arm["curve"]
         assert curve["steps"] == [10, 20, 30]
         last = [curve["nats"][name][-1] for name in domains]
         np.testing.assert_allclose(last, nats, atol=1e-6)  # the reloaded model is the one that was trained
-        assert curve["uniform_mean_nats"][0] > curve["uniform_mean_nats"][-1]
+        assert curve["summaries"]["uniform_mean"][0] > curve["summaries"]["uniform_mean"][-1]
     tokens = np.array([d["tokens"] for d in domains.values()])
-    np.testing.assert_allclose([d["reference_weight"] for d in domains.values()], tokens / tokens.sum())
-    average = results["trajectory"]["average_weights"]
-    assert {n: v[-1] for n, v in average.items()} == pytest.approx({n: d["doremi_weight"] for n, d in domains.items()})
+    np.testing.assert_allclose(prior, tokens / tokens.sum())
+    average = results["searches"]["doremi"]["trajectory"]["average_weights"]
+    assert {name: values[-1] for name, values in average.items()} == pytest.approx(results["arms"]["doremi"]["weights"])
 
 
 def check_table(stdout, results, out):
@@ -78,17 +79,17 @@ def check_table(stdout, results, out):
 def check_models_load(out, results):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    for run in results["runs"].values():
-        model = AutoModelForCausalLM.from_pretrained(out / run["folder"])
-        assert model.num_parameters() == run["num_parameters"]
-        assert len(AutoTokenizer.from_pretrained(out / run["folder"])) == 300
+    for arm in results["arms"].values():
+        model = AutoModelForCausalLM.from_pretrained(out / arm["folders"][0])
+        assert model.num_parameters() == arm["num_parameters"]
+        assert len(AutoTokenizer.from_pretrained(out / arm["folders"][0])) == 300
 
 
 def check_epochs(out, results):
-    for run in results["runs"].values():
-        for name, weight in run["domain_weights"].items():
+    for arm in results["arms"].values():
+        for name, weight in arm["weights"].items():
             rows = results["domains"][name]["tokens"] // 32
-            assert run["epochs"][name] == pytest.approx(weight * 180 / rows, abs=2 / rows)
+            assert arm["epochs"][name] == pytest.approx(weight * 180 / rows, abs=2 / rows)
 
 
 KILLS = [  # (stage, a file whose appearance shows that the stage is in the middle)

@@ -59,71 +59,75 @@ def with_tasks(finished):
 
 def test_every_weight_vector_is_trained_with_every_seed(finished):
     out, _, results, _ = finished
-    assert [run["seeds"] for run in results["runs"].values()] == [[0, 1, 2]] * len(results["runs"])
-    baseline = results["runs"]["baseline"]["by_seed"]
-    assert baseline["0"]["folder"] == "rounds/01/reference"  # the reference is the baseline's first seed
-    assert baseline["2"]["folder"] == "runs/natural/seed-2"
-    models = {files.digest_file(out / seed["folder"] / "model.safetensors")
-              for run in results["runs"].values() for seed in run["by_seed"].values()}  # fmt: skip
-    assert len(models) == 3 * (len(results["runs"]) - 1)
+    assert [arm["seeds"] for arm in results["arms"].values()] == [[0, 1, 2]] * len(results["arms"])
+    # the reference is the control's first seed
+    folders = ["rounds/01/reference", "runs/natural/seed-1", "runs/natural/seed-2"]
+    assert results["arms"]["natural"]["folders"] == folders
+    models = {files.digest_file(out / folder / "model.safetensors")
+              for arm in results["arms"].values() for folder in arm["folders"]}  # fmt: skip
+    assert len(models) == 3 * (len(results["arms"]) - 1)
 
 
 def test_rules_that_give_the_same_weights_share_their_models(finished):
     """At 2,000 tokens UniMax's cap on epochs binds nowhere."""
     out, _, results, _ = finished
-    uniform, unimax = results["runs"]["uniform"], results["runs"]["unimax"]
-    assert uniform["domain_weights"] == unimax["domain_weights"]
-    assert uniform["by_seed"] == unimax["by_seed"]
+    uniform, unimax = results["arms"]["uniform"], results["arms"]["unimax"]
+    assert uniform["weights"] == unimax["weights"]
+    assert (uniform["same_as"], unimax["same_as"]) == (None, "uniform")
+    assert (uniform["folders"], uniform["nats"]) == (unimax["folders"], unimax["nats"])
     assert not (out / "runs" / "unimax").exists()
 
 
 def test_more_seeds_leave_the_first_alone(finished):
     _, one, three, _ = finished
-    for run in ("baseline", "main", "uniform"):
-        alone = {name: domain["nats"][run] for name, domain in one["domains"].items()}
-        assert three["runs"][run]["by_seed"]["0"]["nats"] == alone
+    for arm in ("natural", "doremi", "uniform"):
+        first = {name: values[:1] for name, values in three["arms"][arm]["nats"].items()}
+        assert first == one["arms"][arm]["nats"]
     assert one["comparisons"][0]["verdict"]["outcome"] == "not measured"
     assert one["verdict"].startswith("Seed noise not measured (1 of the 3 seeds")
 
 
 def test_means_and_intervals_are_those_of_the_seeds(finished):
     _, _, results, stdout = finished
-    by_seed = {run: list(described["by_seed"].values()) for run, described in results["runs"].items()}
-    for run, seeds in by_seed.items():
-        assert results["uniform_mean_nats"][run] == pytest.approx(np.mean([s["uniform_mean_nats"] for s in seeds]))
-        assert results["worst_nats"][run] == pytest.approx(np.mean([s["worst_nats"] for s in seeds]))
-        for name, domain in results["domains"].items():
-            assert domain["nats"][run] == pytest.approx(np.mean([s["nats"][name] for s in seeds]))
+    for arm in results["arms"].values():
+        nats = np.array(list(arm["nats"].values()))
+        assert arm["summaries"]["uniform_mean"] == pytest.approx(nats.mean(axis=0))
+        assert arm["summaries"]["worst"] == pytest.approx(nats.max(axis=0))
     for found in results["comparisons"]:
-        tuned, baseline = ([s["reference_mean_nats"] for s in by_seed[found[side]]] for side in ("tuned", "baseline"))
+        tuned, baseline = (
+            results["arms"][found[side]]["summaries"]["reference_mean"] for side in ("tuned", "baseline")
+        )
         summary, expected = found["summaries"]["reference_mean"], stats.ttest_rel(tuned, baseline)
         assert summary["value"] == pytest.approx(np.mean(tuned) - np.mean(baseline))
         assert summary["p_value"] == pytest.approx(expected.pvalue)
-    assert results["comparisons"][0]["tuned"] == "main"
-    assert results["verdict"] == results["comparisons"][0]["verdict"]["sentence"]
+    assert results["comparisons"][0]["tuned"] == "doremi"
+    assert results["verdict"].startswith(results["comparisons"][0]["verdict"]["sentence"])
+    family = [found["among_arms"] for found in results["comparisons"] if found["baseline"] == "natural"]
+    assert all(judged["holm_p_value"] >= judged["p_value"] for judged in family)
     assert results["verdict"].split(":")[0] in " ".join(stdout.split())
 
 
 def test_doremi_is_compared_with_everything(finished):
     _, _, results, _ = finished
     pairs = [(found["tuned"], found["baseline"]) for found in results["comparisons"]]
-    others = [run for run in results["runs"] if run not in ("baseline", "main")]
+    others = [
+        label for label, arm in results["arms"].items() if label not in ("natural", "doremi") and not arm["same_as"]
+    ]
     assert "uniform" in others
     assert pairs == [
-        ("main", "baseline"), *((run, "baseline") for run in others), *(("main", run) for run in others)
+        ("doremi", "natural"), *((arm, "natural") for arm in others), *(("doremi", arm) for arm in others)
     ]  # fmt: skip
 
 
 def test_losses_of_documents_are_kept_and_add_up(finished):
     out, _, results, _ = finished
-    for run in results["runs"].values():
-        for seed in run["by_seed"].values():
-            table = (
-                pq.read_table(out / seed["folder"] / "held_out.parquet").to_pandas().groupby("domain", observed=True)
-            )
+    for arm in results["arms"].values():
+        for place, folder in enumerate(arm["folders"]):
+            table = pq.read_table(out / folder / "held_out.parquet").to_pandas().groupby("domain", observed=True)
             sums = table[["nats", "num_tokens"]].sum()
-            assert (sums["nats"] / sums["num_tokens"]).to_dict() == pytest.approx(seed["nats"])
-    held_out = {name: domain["held_out_tokens"] for name, domain in results["domains"].items()}
+            of_seed = {name: values[place] for name, values in arm["nats"].items()}
+            assert (sums["nats"] / sums["num_tokens"]).to_dict() == pytest.approx(of_seed)
+    held_out = {name: text["tokens"] for name, text in results["sets"].items()}
     assert sums["num_tokens"].to_dict() == held_out
 
 
@@ -133,11 +137,13 @@ def test_the_search_and_the_main_run_are_counted_as_they_were_planned(finished):
     code, stdout, stderr = doremi("plan", out.parent / "tiny.yaml", "--out", out, "--json", *flags)
     assert code == 0, stderr
     planned = {stage["name"]: stage for stage in json.loads(stdout)["stages"]}
-    cost, main = results["cost"], results["runs"]["main"]
-    assert cost["main"] == main["flops"] == pytest.approx(planned["main"]["flops"] / 3)
+    search, arm = results["searches"]["doremi"], results["arms"]["doremi"]
+    cost = search["cost"]
+    assert arm["search_flops"] == pytest.approx(sum(cost["search"].values()))
+    assert cost["main"] == arm["train_flops"] == pytest.approx(planned["main"]["flops"] / 3)
     assert cost["search"] == pytest.approx({stage: planned[stage]["flops"] for stage in ("reference", "proxy")})
     assert cost["search_over_main"] == pytest.approx(1 + 4 / 3)  # models of one size: a third for the forward passes
-    assert results["costs"].keys() == {"proxy"}  # the reference is a run that is compared, and listed there
+    assert search["costs"].keys() == {"proxy"}  # the reference is a model of an arm, and listed there
 
 
 def test_few_shot_tasks_of_every_model_and_checkpoint(finished, with_tasks):
@@ -147,13 +153,13 @@ def test_few_shot_tasks_of_every_model_and_checkpoint(finished, with_tasks):
     tasks = results["tasks"]
     assert list(tasks["tasks"]) == ["next_word"]
     assert tasks["tasks"]["next_word"]["num_documents"] == 36
-    for run, described in results["runs"].items():
-        found = tasks["tasks"]["next_word"]["runs"][run]
+    for label, arm in results["arms"].items():
+        found = tasks["tasks"]["next_word"]["arms"][label]
         scores = [
-            np.mean(pq.read_table(out / seed["folder"] / "tasks" / "next_word.parquet")["score"].to_pylist())
-            for seed in described["by_seed"].values()
+            np.mean(pq.read_table(out / folder / "tasks" / "next_word.parquet")["score"].to_pylist())
+            for folder in arm["folders"]
         ]
         assert found["value"] == pytest.approx(np.mean(scores))
-        assert tasks["curves"][run]["steps"] == [5, 10]
-        assert tasks["curves"][run]["average"][-1] == pytest.approx(np.mean(scores))
-    assert [pair["tuned"] for pair in tasks["comparisons"]][:2] == ["main", "uniform"]
+        assert tasks["curves"][label]["steps"] == [5, 10]
+        assert tasks["curves"][label]["average"][-1] == pytest.approx(np.mean(scores))
+    assert [pair["tuned"] for pair in tasks["comparisons"]][:2] == ["doremi", "uniform"]

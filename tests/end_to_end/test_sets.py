@@ -41,10 +41,10 @@ def test_from_the_recipe_to_the_report(tmp_path):
     assert not results["sets"][NAME]["trained_on"]
     assert list(results["domains"]) == ["code", "junk", "prose"]
     [compared] = results["comparisons"]
-    nats = {run: found["by_seed"]["0"]["nats"] for run, found in results["runs"].items()}
-    assert compared["sets"][NAME]["value"] == pytest.approx(nats["main"][NAME] - nats["baseline"][NAME])
+    nats = {label: arm["nats"][NAME][0] for label, arm in results["arms"].items()}
+    assert compared["sets"][NAME]["value"] == pytest.approx(nats["doremi"] - nats["natural"])
     assert compared["documents"]["sets"][NAME]["value"] == pytest.approx(compared["sets"][NAME]["value"])
-    curve = results["curves"]["main"]
+    curve = results["arms"]["doremi"]["curve"]
     assert (curve["steps"], list(curve["nats"])) == ([2, 4], ["code", "junk", "prose", NAME])
     assert "<b>&" not in (out / "report.html").read_text()
 

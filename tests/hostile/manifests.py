@@ -99,7 +99,7 @@ def bad_results(bench):
     """Results that the report cannot be made of."""
     folder = bench.copy("finished")
     content = json.loads((folder / "results.json").read_text())
-    required = ("domains", "runs", "comparisons", "curves", "trajectory", "costs", "provenance")
+    required = ("domains", "arms", "comparisons", "sets", "provenance")
     if bench.rng.random() < 0.5:
         content[bench.pick(*required[:3])] = bench.pick(3, "x", [3], True, None, [None])
         data = json.dumps(content).encode()
