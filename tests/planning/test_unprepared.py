@@ -36,7 +36,7 @@ def test_domains_are_those_that_the_recipe_names(tmp_path):
 
 def test_text_is_ample():
     bench = unprepared.make(make())
-    assert DoReMi(max_main_epochs=0.5, min_weight=0.2).ask(bench, [])
+    assert len(imagined.asked(DoReMi(max_main_epochs=0.5, min_weight=0.2), bench)) == 2
 
 
 def test_imagined_outcomes_differ_and_those_alike_hardly():
