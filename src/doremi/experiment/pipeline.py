@@ -11,7 +11,8 @@ from doremi.experiment import ledger, preflight
 from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
-from doremi.experiment.search import known, write_recommended
+from doremi.experiment.search import known
+from doremi.experiment.search import write as write_answers
 from doremi.experiment.search import search as search_for_weights
 from doremi.methods.protocol import Run
 from doremi.mixture.inspect import MixtureForecast, forecast
@@ -125,7 +126,7 @@ def forecast_run(experiment: Experiment, name: str, *, num_steps: int | None = N
 
 
 def evaluate(experiment: Experiment) -> Results:
-    """Score the final models on held-out text and write ``results.json``."""
+    """Score the final models on held-out text; write ``results.json``, the answers, and the recommended weights."""
     from doremi.evidence import results_file
     from doremi.experiment.results import collect_results
 
@@ -133,6 +134,6 @@ def evaluate(experiment: Experiment) -> Results:
     answers = {label: each.answer for label, each in found.items()}
     results = collect_results(experiment, found, arms(experiment, answers))
     results_file.write(experiment.directory.results, results)
-    if results.recommendation is not None:
-        write_recommended(experiment, results.recommendation.arm, answers)
+    recommended = results.recommendation.arm if results.recommendation else experiment.recipe.control
+    write_answers(experiment, answers, recommended=recommended)
     return results

@@ -37,15 +37,16 @@ def search(experiment: Experiment) -> Answers:
     """
     done: list[Outcome] = []
     answers = {item.label: _find(experiment, item, done) for item in experiment.recipe.named_methods}
-    for label, answer in answers.items():
-        _write(experiment.directory.answer(label), answer.weights, _provenance(experiment, label, answer))
-    write_recommended(experiment, _before_verification(experiment), answers)
+    write(experiment, answers, recommended=_before_verification(experiment))
     return answers
 
 
-def write_recommended(experiment: Experiment, label: str, answers: Answers) -> None:
-    """Write ``weights.json``: the answer to train with."""
-    _write(experiment.directory.weights, answers[label].weights, _provenance(experiment, label, answers[label]))
+def write(experiment: Experiment, answers: Answers, *, recommended: str) -> None:
+    """Write ``answers/LABEL.json``, and ``weights.json``: the recommended one, to train with."""
+    for label, answer in answers.items():
+        _write(experiment.directory.answer(label), answer.weights, _provenance(experiment, label, answer))
+    answer = answers[recommended]
+    _write(experiment.directory.weights, answer.weights, _provenance(experiment, recommended, answer))
 
 
 def known(experiment: Experiment) -> dict[str, Found]:
