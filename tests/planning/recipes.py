@@ -54,7 +54,7 @@ def make(**sections):
 
 
 def inputs(recipe, *, store=None, answer=None, num_devices=1, sizes=SIZES):
-    made = unprepared.make(recipe) if store is None else bench.make(recipe, store)
+    made = unprepared.make(recipe) if store is None else bench.make(recipe, store, bench.set_sizes(store))
 
     def known(run):
         """Where there is an answer, every run is finished, and every proxy ended with it."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import math
 
 from doremi.config import RUNS
+from doremi.corpus import TokenStore
+from doremi.corpus.config import Split
+from doremi.evidence import targets
+from doremi.evidence.targets import SetSizes
 from doremi.experiment.recipe import Recipe
 from doremi.methods.protocol import Bench
-from doremi.weights import DomainWeights, specs
+from doremi.weights import specs
 from doremi.weights.specs import Setting, Sizes
 
 
-def make(recipe: Recipe, store: Sizes) -> Bench:
+def make(recipe: Recipe, store: Sizes, text: SetSizes) -> Bench:
     """The bench of a recipe over the domains of its corpus.
 
+    Args:
+        recipe: its prior, target and seed.
+        store: what rules ask of the corpus.
+        text: what the target has to know of its evaluation sets.
+
     Raises:
-        InputError: the prior does not fit the corpus.
+        InputError: the prior or the target does not fit the corpus.
     """
     setting = weights_setting(recipe, store)
     prior = specs.resolve(recipe.prior, setting, store.names)
@@ -25,8 +33,8 @@ def make(recipe: Recipe, store: Sizes) -> Bench:
         names=prior.names,
         tokens={name: store.num_tokens(name) for name in prior.names},
         prior=prior,
-        sets=prior.names,
-        target=_target(recipe, prior),
+        sets=(*prior.names, *text.sets),
+        target=targets.parse(recipe.target, prior=prior, sizes=text).on_nats(),
         main_tokens=training["main"].num_tokens,
         steps={run: settings.steps for run, settings in training.items()},
         rows={run: settings.global_batch_size for run, settings in training.items()},
@@ -48,9 +56,9 @@ def weights_setting(recipe: Recipe, store: Sizes) -> Setting:
     )
 
 
-def _target(recipe: Recipe, prior: DomainWeights) -> Mapping[str, float] | Literal["worst"]:
-    if isinstance(recipe.target, dict):
-        return dict(recipe.target)
-    if recipe.target == "reference":
-        return dict(prior)
-    return "worst" if recipe.target == "worst" else dict.fromkeys(prior.names, 1 / len(prior))
+def set_sizes(store: TokenStore) -> SetSizes:
+    """Bytes per token of the held-out text of each domain and of each evaluation set; NaN where bytes are not known."""
+    texts: list[tuple[str, Split]] = [*((name, "held_out") for name in store.names), *((n, "set") for n in store.sets)]
+    counts = {name: (store.num_bytes(name, split=split), store.num_tokens(name, split=split)) for name, split in texts}
+    per_token = {name: size / tokens if size and tokens else math.nan for name, (size, tokens) in counts.items()}
+    return SetSizes(per_token, store.sets)

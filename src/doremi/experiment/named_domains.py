@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from doremi.errors import InputError
+from doremi.evidence import targets
 from doremi.experiment.recipe import Recipe
 from doremi.methods.fixed import Fixed
 from doremi.weights import listed, nearest, specs
@@ -23,6 +24,7 @@ def check(recipe: Recipe, known: Collection[str]) -> None:
         if weights is not None:
             weights.restricted_to(known, source=f"{key} ({spec})" if isinstance(spec, str) else key)
     check_epochs(recipe.epochs, known)
+    targets.check(recipe.target, [*known, *(item.name for item in recipe.evaluation.sets)])
     for key, bounds in bounds_by_domain(recipe).items():
         if unknown := sorted(set(bounds) - set(known)):
             raise InputError(

@@ -91,7 +91,7 @@ def open_prepared(recipe: Recipe, out: Path) -> Experiment:
 
 
 def _experiment(recipe: Recipe, directory: RunDirectory, store: TokenStore) -> Experiment:
-    return Experiment(recipe, directory, store, bench.make(recipe, store))
+    return Experiment(recipe, directory, store, bench.make(recipe, store, bench.set_sizes(store)))
 
 
 def _prepare(recipe: Recipe, directory: RunDirectory) -> TokenStore:

@@ -12,8 +12,8 @@ from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.search import known
-from doremi.experiment.search import write as write_answers
 from doremi.experiment.search import search as search_for_weights
+from doremi.experiment.search import write as write_answers
 from doremi.methods.protocol import Run
 from doremi.mixture.inspect import MixtureForecast, forecast
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from doremi.evidence.targets import SetSizes
 from doremi.experiment import bench, named_domains
 from doremi.experiment.recipe import Recipe
 from doremi.methods.protocol import Bench
 from doremi.weights import specs
 
 AMPLE_TOKENS = 10**18
+BYTES_PER_TOKEN = 4.0  # of any text, about
 
 
 class ImaginedSizes:
@@ -50,8 +52,13 @@ def make(recipe: Recipe) -> Bench:
     names = [*named(recipe)]
     imagined = [f"domain {number}" for number in range(1, 3 - len(names))]
     sizes = ImaginedSizes(names + imagined, main_tokens=recipe.training.for_run("main").num_tokens)
-    made = bench.make(recipe, sizes)
+    made = bench.make(recipe, sizes, _imagined_text(recipe, sizes.names))
     return replace(made, tokens=dict.fromkeys(made.names, AMPLE_TOKENS))
+
+
+def _imagined_text(recipe: Recipe, names: Sequence[str]) -> SetSizes:
+    sets = list(dict.fromkeys(item.name for item in recipe.evaluation.sets))
+    return SetSizes(dict.fromkeys([*names, *sets], BYTES_PER_TOKEN), sets)
 
 
 def named(recipe: Recipe) -> tuple[str, ...]:
@@ -61,5 +68,7 @@ def named(recipe: Recipe) -> tuple[str, ...]:
         InputError: weights of the recipe that cannot be used.
     """
     given = [specs.given(spec, source=key) for key, spec in named_domains.named_weights(recipe).items()]
-    mappings = [*filter(None, given), recipe.epochs, *named_domains.bounds_by_domain(recipe).values()]
+    sets = {item.name for item in recipe.evaluation.sets}
+    target = [name for name in recipe.target if name not in sets] if isinstance(recipe.target, dict) else []
+    mappings = [*filter(None, given), recipe.epochs, target, *named_domains.bounds_by_domain(recipe).values()]
     return tuple(dict.fromkeys(name for mapping in mappings for name in mapping))

@@ -91,5 +91,5 @@ def make(
     """
     if store is None:
         return Inputs(recipe, sizes, num_devices, unprepared.make(recipe), None, lambda run: None)
-    experiment = Experiment(recipe, RunDirectory(out), store, bench.make(recipe, store))
+    experiment = Experiment(recipe, RunDirectory(out), store, bench.make(recipe, store, bench.set_sizes(store)))
     return Inputs(recipe, sizes, num_devices, experiment.bench, store, lambda run: ledger.outcome(experiment, run))
