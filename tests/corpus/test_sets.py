@@ -63,7 +63,6 @@ class TestContent:
         assert decoded(store, "bench", "set") == BENCH  # of which equal ones are as good as any
         assert decoded(store, "client", "set") == CLIENT  # one set of two entries
         assert store.num_bytes("client", split="set") == len("a letter") + len("held and asked")
-        assert [store.evaluated_split(name) for name in ("Code", "client")] == ["held_out", "set"]
 
     def test_equal_training_documents_are_left_out_and_counted(self, config, sets, tmp_path, caplog):
         store = prepare(config, tmp_path / "out", sets=sets)
@@ -248,8 +247,13 @@ class TestRefused:
 
     def test_empty_set(self, config, write_jsonl, tmp_path):
         empty = SetConfig(name="empty", path=str(write_jsonl("empty.jsonl", [{"text": ""}])))
-        with pytest.raises(InputError, match=r"evaluation.sets: 'empty' has no document"):
+        with pytest.raises(InputError, match=r"evaluation.sets: 'empty' has no text"):
             prepare(config, tmp_path / "out", sets=[empty])
+
+    def test_a_set_of_nothing_but_eos(self, config, write_jsonl, tmp_path):
+        ids = write_jsonl("ids.jsonl", [{"input_ids": [0]}, {"input_ids": [0]}])
+        with pytest.raises(InputError, match="'nothing' has no text"):
+            prepare(config, tmp_path / "out", sets=[SetConfig(name="nothing", path=str(ids), ids_rows="documents")])
 
     def test_the_same_file_twice(self, config, sets, tmp_path):
         with pytest.raises(InputError, match=r"letters.jsonl: is an input twice"):

@@ -43,18 +43,24 @@ def test_preparing_in_an_array_gives_the_store_of_one_machine(on_a_node, recipe,
     (tmp_path / "in").mkdir()
     for number in range(5):
         (tmp_path / "in" / f"{number}.jsonl").write_text("\n".join(lines[number::5]))
-    inputs = f"corpus.inputs=[{{path: {tmp_path}/in, domain_field: meta.domain}}]"
+    (tmp_path / "client.jsonl").write_text("\n".join(lines[:3]))
+    changes = [
+        f"corpus.inputs=[{{path: {tmp_path}/in, domain_field: meta.domain}}]",
+        f"evaluation.sets=[{{name: client, path: {tmp_path}/client.jsonl}}]",
+    ]
     out = tmp_path / "out"
-    write(recipe, out, inputs)
+    write(recipe, out, *changes)
     assert on_a_node("plan", out) == 0
     assert (out / "corpus" / "tokenizer" / "tokenizer.json").is_file()  # trained once, here
-    for task, finished in ((1, {1, 3}), (0, {0, 1, 2, 3, 4})):
+    for task, finished in ((1, {1, 3, 5}), (0, {0, 1, 2, 3, 4, 5})):
         assert on_a_node("encode", out, task=task, num_tasks=2) == 0
         found = {int(path.stem) for path in (out / "corpus" / "work" / "finished").glob("*.json")}
         assert found == finished
     assert on_a_node("finish", out) == 0
-    here = prepare(recipes.load(recipe, [inputs]).corpus, tmp_path / "here")
+    loaded = recipes.load(recipe, changes)
+    here = prepare(loaded.corpus, tmp_path / "here", sets=loaded.evaluation.sets)
     assert TokenStore.open(out / "corpus").digest == here.digest
+    assert here.sets == ("client",)
     for step in ("plan", "encode", "finish"):  # once more: there is nothing to do
         assert on_a_node(step, out) == 0
     assert not (out / "corpus" / "work").exists()

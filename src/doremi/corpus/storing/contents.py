@@ -50,20 +50,18 @@ def collect(markers: Sequence[Mapping[str, Any]], *, sets: Iterable[str] = ()) -
     for name, splits in sorted(domains.items()):
         _check_both_sides(name, splits)
     for name, shards in of_sets.items():
-        check_not_empty(name, sum(shard.documents for shard in shards))
+        check_not_empty(name, sum(shard.tokens - shard.documents for shard in shards))
     return Contents(domains, of_sets)
 
 
-def check_not_empty(name: str, num_documents: int) -> None:
-    """Refuse an evaluation set without a document.
+def check_not_empty(name: str, size: int) -> None:
+    """Refuse an evaluation set without a document, or without a token but those that end documents.
 
     Raises:
-        InputError: there is none.
+        InputError: ``size``, the number of either, is 0.
     """
-    if num_documents == 0:
-        raise InputError(
-            f"evaluation.sets: {name!r} has no document; is it the right input? Correct it or drop the set"
-        )
+    if size <= 0:
+        raise InputError(f"evaluation.sets: {name!r} has no text; is it the right input? Correct it or drop the set")
 
 
 def check_names(names: Collection[str], *, sets: Collection[str] = ()) -> None:
