@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, redaction
 from doremi.evaluation import perplexity
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.build import build, planned_pairs
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.schema import Results, Verify
@@ -26,6 +25,7 @@ from doremi.experiment.learning_curves import learning_curve, trajectory
 from doremi.experiment.runs import BASELINE, MAIN, TrainingRun
 from doremi.methods import alarms as checks
 from doremi.weights import rules, specs
+from doremi.weights.alarm import Alarm
 
 if TYPE_CHECKING:
     from doremi.evaluation.perplexity import HeldOutSet
