@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.curves import mean_curve, summarised
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.results_file import parse
@@ -18,6 +17,7 @@ from doremi.experiment import costs, planned_runs, results, scoring
 from doremi.experiment.learning_curves import learning_curve, trajectory
 from doremi.models import size as model_size
 from doremi.report import sentences, views
+from doremi.weights.alarm import Alarm
 from tests import made_up
 from tests.made_up import PARAMETERS
 

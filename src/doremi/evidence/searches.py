@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.parts import ByName, Count, Measured, Part, SeriesByName, check_lengths
 from doremi.evidence.speed_up import Cost, ExplainedGain
+from doremi.weights.alarm import Alarm
 
 
 class Trajectory(Part):

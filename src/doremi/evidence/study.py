@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.curves import HeldOutCurve
 from doremi.evidence.few_shot import FewShot
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.schema import EvaluationSet, Verify
 from doremi.evidence.searches import Convergence, StageCost, Trajectory
 from doremi.evidence.targets import SetSizes, Spec, Targets, parse
+from doremi.weights.alarm import Alarm
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, redaction
 from doremi.evaluation import perplexity
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.build import build, planned_pairs
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.schema import Results, Verify
@@ -28,6 +27,7 @@ from doremi.experiment.search import Found
 from doremi.methods import alarms as checks
 from doremi.methods.fixed import WITHOUT_FLOOR
 from doremi.weights import rules
+from doremi.weights.alarm import Alarm
 
 if TYPE_CHECKING:
     from doremi.evaluation.perplexity import HeldOutSet

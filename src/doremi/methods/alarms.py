@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from doremi.evidence.alarm import Alarm
+from doremi.weights.alarm import Alarm
 
 MAX_LARGEST_WEIGHT = 0.75
 MIN_EFFECTIVE_DOMAINS = 2.0

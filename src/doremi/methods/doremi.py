@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from doremi.errors import RunFailedError
-from doremi.evidence.alarm import Alarm
 from doremi.methods import adversary, alarms, rounds
 from doremi.methods.doremi_options import DoReMiOptions
 from doremi.methods.group_dro import GroupDRO
 from doremi.methods.protocol import Answer, Bench, Outcome, Run, Scoring
 from doremi.methods.rounds import Progress
 from doremi.weights import DomainWeights, specs, uniform
+from doremi.weights.alarm import Alarm
 
 
 class DoReMi(DoReMiOptions):

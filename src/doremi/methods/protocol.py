@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from doremi.evidence.alarm import Alarm
 from doremi.methods.states import dump as dump
 from doremi.methods.states import restore as restore
 from doremi.methods.token_weights import LossNormalisation
 from doremi.weights import DomainWeights
+from doremi.weights.alarm import Alarm
 from doremi.weights.specs import Setting
 
 Size = Literal["reference", "proxy", "main"]  # which of the recipe's models, with its training settings

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from doremi.evidence.alarm import Alarm
 from doremi.evidence.schema import Results
 from doremi.evidence.searches import Search, Trajectory
 from doremi.text import visible
+from doremi.weights.alarm import Alarm
 
 MAX_ALARMS_OF_A_KIND = 3  # older files have one alarm for each domain
 

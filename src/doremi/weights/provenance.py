@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from doremi import files
 from doremi.errors import InputError
 from doremi.text import visible
+from doremi.weights.alarm import Alarm
 
 
 class Rounds(BaseModel):
@@ -16,14 +17,6 @@ class Rounds(BaseModel):
 
     status: str
     changes: list[float]
-
-
-class Alarm(BaseModel):
-    """As `doremi.methods.alarms` raises them."""
-
-    name: str
-    finding: str
-    remedy: str = ""
 
 
 class Provenance(BaseModel):

@@ -11,4 +11,4 @@ class Alarm:
 
     name: str
     finding: str  # with the figures
-    remedy: str
+    remedy: str = ""
