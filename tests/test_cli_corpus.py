@@ -129,6 +129,22 @@ class TestExecutors:
         assert main(["prepare", str(recipe), "--out", str(tmp_path / "here")]) == 0
         assert capsys.readouterr().out == table  # the digest is part of it
 
+    @pytest.mark.parametrize("executor", ["local", "ray", "slurm"])
+    def test_what_the_recipe_alone_shows_is_refused_before_a_task_starts(self, recipe, tmp_path, capsys, executor):
+        pytest.importorskip("datatrove")
+        flags = ["--executor", executor, "--tasks", "2", "--partition", "cpu", "--set", "models.main=nope"]
+        assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
+        assert "models: no preset 'nope'" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "out").rglob("*") if path.suffix != ".lock"] == []
+
+    def test_a_domain_of_the_recipe_that_is_misspelled(self, recipe, tmp_path, capsys):
+        """Found once the tokenizer's sample was read, and before a task starts."""
+        pytest.importorskip("datatrove")
+        flags = ["--executor", "local", "--tasks", "2", "--set", "weights.reference={a: 1, bb: 2}"]
+        assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
+        assert "weights.reference: no such domain in the corpus: 'bb'; it has 'a', 'b'" in capsys.readouterr().err
+        assert not list((tmp_path / "out").rglob("*.bin"))
+
     def test_a_bad_record(self, recipe, tmp_path, capfd):
         pytest.importorskip("datatrove")
         tokenizers.train(["the cat"], vocab_size=280).save(tmp_path / "tokenizer")

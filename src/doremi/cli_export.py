@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi import files, published, weight_specs
+from doremi import console, files, published, weight_specs
 from doremi.errors import MissingFileError
-from doremi.report.escaping import visible
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _export(options: argparse.Namespace, load: LoadWeights) -> None:
         mixture = _for_tokenizer(options.tokenizer, mixture, store, options.format_id)
     made = export(mixture, options.format_id, unit=options.unit)
     for warning in made.warnings:
-        print(f"warning: {visible(warning)}", file=sys.stderr)
+        console.show(f"warning: {warning}", file=sys.stderr)
     _write(made, options.out)
 
 
@@ -137,11 +136,11 @@ def _write(made: Export, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(made.files[first])
         if others:
-            print(f"with --out FOLDER also: {', '.join(others)}", file=sys.stderr)
+            console.show(f"with --out FOLDER also: {', '.join(others)}", file=sys.stderr)
     elif out.is_dir() or not out.suffix:
         for name, text in made.files.items():
             files.write_text(out / name, text)
-            print(out / name)
+            console.show(out / name)
     else:
         files.write_text(out, made.files[first])
-        print(out)
+        console.show(out)

@@ -31,14 +31,18 @@ def check(recipe: Recipe, known: Collection[str]) -> None:
             )
 
 
+def specs(recipe: Recipe) -> Iterator[tuple[str, weight_specs.WeightsSpec]]:
+    """All weights of a recipe, with their keys."""
+    yield weight_specs.REFERENCE, recipe.weights.reference
+    if recipe.reweighting.prior is not None:
+        yield "reweighting.prior", recipe.reweighting.prior
+    for spec in recipe.weights.baselines:
+        yield "weights.baselines", spec
+
+
 def _weights(recipe: Recipe) -> Iterator[tuple[str, DomainWeights]]:
     """All weights that are given as they are, and not by rule, with what messages call them."""
-    specs: list[tuple[str, weight_specs.WeightsSpec | None]] = [
-        ("weights.reference", recipe.weights.reference),
-        ("reweighting.prior", recipe.reweighting.prior),
-        *(("weights.baselines", spec) for spec in recipe.weights.baselines),
-    ]
-    for key, spec in specs:
-        weights = None if spec is None else weight_specs.given(spec)
+    for key, spec in specs(recipe):
+        weights = weight_specs.given(spec, key=key)
         if weights is not None:
             yield (f"{key} ({spec})" if isinstance(spec, str) else key), weights

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doremi import launch, weight_specs
+from doremi import launch, named_domains, weight_specs
 from doremi.corpus import TokenStore, manifest, tokenizers
 from doremi.corpus.job import config_digest
 from doremi.errors import InputError, RunFailedError
@@ -42,9 +42,8 @@ def check(recipe: Recipe, out: Path | None = None) -> None:
     _check_seeds(recipe)
     for run in RUNS:
         argument_checks.check_values(recipe.training.for_run(run), run)
-    for spec in (recipe.weights.reference, *recipe.weights.baselines, recipe.reweighting.prior):
-        if spec is not None:
-            weight_specs.check(spec)
+    for key, spec in named_domains.specs(recipe):
+        weight_specs.check(spec, key=key)
     _check_models(recipe, _tokenizer(recipe, out))
 
 

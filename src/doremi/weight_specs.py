@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WeightsSpec = str | dict[str, float]
 
+REFERENCE = "weights.reference"  # the key of a recipe
 WITHOUT_FLOOR = "reference_without_floor"
 RULES = {
     "natural": "by tokens; natural(packed) and natural(padded) count sequences, as upstream does in its two modes",
@@ -78,15 +79,15 @@ def label(spec: WeightsSpec) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def check(spec: WeightsSpec) -> None:
-    """What can be known of weights before there is a corpus.
+def check(spec: WeightsSpec, *, key: str = REFERENCE) -> None:
+    """What can be known of weights before there is a corpus. ``key``: where the recipe has them.
 
     Raises:
         InputError: no such rule, name or file, a wrong argument of a rule, or a file without weights.
     """
     rule = _rule(spec) if isinstance(spec, str) else None
     if rule is None:
-        given(spec)
+        given(spec, key=key)
     else:
         _check_argument(*rule)
 
@@ -101,15 +102,17 @@ def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> Domain
     return DomainWeights({name: found[name] for name in setting.store.names if found.get(name, 0) > 0})
 
 
-def given(spec: WeightsSpec) -> DomainWeights | None:
+def given(spec: WeightsSpec, *, key: str = REFERENCE) -> DomainWeights | None:
     """Weights that are known without a corpus: a mapping, published ones or those of a file; None: a rule.
+
+    ``key`` is what messages call a mapping: where the recipe has it.
 
     Raises:
         InputError: weights that cannot be used.
         MissingFileError: no such rule, name or file.
     """
     if isinstance(spec, dict):
-        return DomainWeights(spec, source=source(spec))
+        return DomainWeights(spec, source=key)
     if _rule(spec):
         return None
     if spec in published.names():
@@ -122,7 +125,7 @@ def given(spec: WeightsSpec) -> DomainWeights | None:
 
 def source(spec: WeightsSpec) -> str:
     """What messages call the weights."""
-    return "weights.reference" if isinstance(spec, dict) else spec
+    return REFERENCE if isinstance(spec, dict) else spec
 
 
 def _find(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> DomainWeights:
