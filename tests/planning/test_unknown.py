@@ -76,22 +76,22 @@ def test_a_plan_says_what_it_does_not_know(run, tmp_path):
     assert "nan" not in text
 
 
-def check_plan(model_type, folder):
-    made, found = planned_for(model_type, folder)
+def check_plan(model_type, folders):
+    made, found = planned_for(model_type, folders.mktemp("plan"))  # the plan shows its name: not that of nanochat
     json.dumps(to_dict(found), allow_nan=False)
     assert "nan" not in show(found, made)
 
 
 @pytest.mark.parametrize("model_type", COMMON)
-def test_plans_of_common_types(model_type, tmp_path):
-    check_plan(model_type, tmp_path)
+def test_plans_of_common_types(model_type, tmp_path_factory):
+    check_plan(model_type, tmp_path_factory)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", sorted(set(zoo.TYPES) - set(COMMON)))
-def test_plans_of_all_types(model_type, tmp_path):
+def test_plans_of_all_types(model_type, tmp_path_factory):
     try:
-        check_plan(model_type, tmp_path)
+        check_plan(model_type, tmp_path_factory)
     except InputError as error:
         pytest.skip(f"refused: {error}")
 
