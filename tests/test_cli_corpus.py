@@ -55,6 +55,21 @@ def test_no_corpus(tmp_path, capsys):
         assert "no token store here (manifest.json is missing)" in capsys.readouterr().err
 
 
+def test_saved_datasets_have_nothing_to_verify(run_directory, tmp_path, capsys):
+    """As upstream's folders: they are shown and counted, and a run directory that reads them can be verified."""
+    assert (
+        main(["corpus", "export", str(run_directory), "--out", str(tmp_path / "saved"), "--sequence-length", "8"]) == 0
+    )
+    assert main(["corpus", "show", str(tmp_path / "saved"), "--sequence-length", "8"]) == 0
+    assert main(["corpus", "verify", str(tmp_path / "saved")]) == 2
+    assert "saved: saved datasets, which keep no digests. Name a run directory" in capsys.readouterr().err
+
+
+def test_epochs_of_the_pile_for_a_corpus_without_any_of_its_domains(run_directory, capsys):
+    assert main(["weights", "baseline", "natural", "--epochs", "pile-epochs", "--corpus", str(run_directory)]) == 2
+    assert "none of the corpus' domains is one of the Pile's; it has 'a', 'b'" in capsys.readouterr().err
+
+
 def test_verify(run_directory, capsys):
     path = run_directory / "corpus" / "train" / "domain=b" / "00001.bin"
     content = path.read_bytes()

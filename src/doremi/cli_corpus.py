@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from doremi import console
 from doremi.cli_prepare import positive
+from doremi.errors import InputError
 
 if TYPE_CHECKING:
     from doremi.corpus import TokenStore
@@ -132,8 +133,14 @@ def _show(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from doremi.corpus import verify
+    from doremi.corpus.arrow_store import is_tree
 
     folder = corpus_folder(options.folder)
+    if not (folder / "manifest.json").exists() and is_tree(folder):
+        raise InputError(
+            f"{folder}: saved datasets, which keep no digests. Name a run directory whose corpus.store they are, for "
+            "the checks that there are instead"
+        )
     found = verify(folder)
     for fault in found.faults:
         console.show(fault)
