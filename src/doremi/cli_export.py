@@ -26,9 +26,11 @@ def add_export(kinds: argparse._SubParsersAction, load: LoadWeights) -> None:
     export = kinds.add_parser(
         "export",
         help="write weights in the format of another training stack",
-        description="Writes domain weights as the configuration of another training stack: to the terminal, or with "
-        "--out to a file or, with all that belongs to it, to a folder. Weights are shares of training tokens; where "
-        "a stack draws documents they are converted. The output says what its numbers count.",
+        description=console.wrapped(  # the formatter leaves it as it is, for the table below
+            "Writes domain weights as the configuration of another training stack: to the terminal, or with "
+            "--out to a file or, with all that belongs to it, to a folder. Weights are shares of training tokens; "
+            "where a stack draws documents they are converted. The output says what its numbers count."
+        ),
         epilog=_table_of_formats(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
