@@ -56,6 +56,21 @@ def test_no_corpus(tmp_path, capsys):
         assert "no token store here (manifest.json is missing)" in capsys.readouterr().err
 
 
+def test_saved_datasets_have_nothing_to_verify(run_directory, tmp_path, capsys):
+    """As upstream's folders: they are shown and counted, and a run directory that reads them can be verified."""
+    assert (
+        main(["corpus", "export", str(run_directory), "--out", str(tmp_path / "saved"), "--sequence-length", "8"]) == 0
+    )
+    assert main(["corpus", "show", str(tmp_path / "saved"), "--sequence-length", "8"]) == 0
+    assert main(["corpus", "verify", str(tmp_path / "saved")]) == 2
+    assert "saved: saved datasets, which keep no digests. Name a run directory" in capsys.readouterr().err
+
+
+def test_epochs_of_the_pile_for_a_corpus_without_any_of_its_domains(run_directory, capsys):
+    assert main(["weights", "baseline", "natural", "--epochs", "pile-epochs", "--corpus", str(run_directory)]) == 2
+    assert "none of the corpus' domains is one of the Pile's; it has 'a', 'b'" in capsys.readouterr().err
+
+
 def test_verify(run_directory, capsys):
     path = run_directory / "corpus" / "train" / "domain=b" / "00001.bin"
     content = path.read_bytes()
@@ -129,6 +144,22 @@ class TestExecutors:
         assert table.startswith("domain")
         assert main(["prepare", str(recipe), "--out", str(tmp_path / "here")]) == 0
         assert capsys.readouterr().out == table  # the digest is part of it
+
+    @pytest.mark.parametrize("executor", ["local", "ray", "slurm"])
+    def test_what_the_recipe_alone_shows_is_refused_before_a_task_starts(self, recipe, tmp_path, capsys, executor):
+        pytest.importorskip("datatrove")
+        flags = ["--executor", executor, "--tasks", "2", "--partition", "cpu", "--set", "models.main=nope"]
+        assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
+        assert "models: no preset 'nope'" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "out").rglob("*") if path.suffix != ".lock"] == []
+
+    def test_a_domain_of_the_recipe_that_is_misspelled(self, recipe, tmp_path, capsys):
+        """Found once the tokenizer's sample was read, and before a task starts."""
+        pytest.importorskip("datatrove")
+        flags = ["--executor", "local", "--tasks", "2", "--set", "weights.reference={a: 1, bb: 2}"]
+        assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
+        assert "weights.reference: no such domain in the corpus: 'bb'; it has 'a', 'b'" in capsys.readouterr().err
+        assert not list((tmp_path / "out").rglob("*.bin"))
 
     def test_a_bad_record(self, recipe, tmp_path, capfd):
         pytest.importorskip("datatrove")

@@ -139,6 +139,18 @@ def test_a_tracker_is_asked_once(written, tmp_path, monkeypatch, main, expected)
     assert asked == expected
 
 
+def test_what_is_cheap_to_know_is_known_before_anything_is_downloaded(written, tmp_path, monkeypatch):
+    """A tracker's login asks the network, and the weights of a hub id come as a whole."""
+    asked = []
+    monkeypatch.setattr(trackers, "check", lambda arguments: asked.append("tracker"))
+    monkeypatch.setattr(preflight, "check_machine", lambda *_: asked.append("machine"))
+    with pytest.raises(InputError, match="'naturall' is neither a file nor one of natural"):
+        pipeline.check_devices(parsed(written, "weights.baselines=[naturall]"), tmp_path / "out")
+    assert asked == []
+    pipeline.check_devices(parsed(written), tmp_path / "out")
+    assert asked == ["tracker", "machine"]
+
+
 def test_what_the_model_must_be_able_to_do_is_asked_of_the_model(written, monkeypatch):
     settings = "training.arguments={activation_checkpointing: true}"
     preflight.check_machine(parsed(written, settings))
@@ -348,6 +360,10 @@ def test_the_last_of_several_seeds_counts(written):
 def test_a_prior(written):
     with pytest.raises(InputError, match="'nope' is neither a file nor one of"):
         preflight.check(parsed(written, "methods.doremi.prior=nope", "methods.doremi.prior_pull=0.1"))
+    with pytest.raises(InputError, match=r"^doremi\.prior: all weights are 0"):
+        preflight.check(parsed(written, "methods.doremi.prior={web: 0, code: 0}", "methods.doremi.prior_pull=0.1"))
+    with pytest.raises(InputError, match=r"^prior: all weights are 0"):
+        preflight.check(parsed(written, "prior={web: 0, code: 0}"))
 
 
 def test_shots_that_a_task_does_not_have(written, tmp_path):

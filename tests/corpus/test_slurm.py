@@ -81,6 +81,21 @@ def test_scripts(cluster, config, tmp_path):
     assert (tmp_path / "out" / "tokenizer" / "tokenizer.json").is_file()  # trained once, here
 
 
+def test_domains_are_checked_before_a_job_is_submitted(cluster, config, tmp_path):
+    """A mistake in the recipe's names, before the nodes work for hours; mended, the same command goes on."""
+    seen = []
+
+    def refuse(names):
+        seen.append(sorted(names))
+        raise InputError("no such domain")
+
+    with pytest.raises(InputError, match="no such domain"):
+        submit(config, tmp_path / "out", OPTIONS, check_domains=refuse)
+    assert seen == [["a", "b"]]
+    assert list(cluster.glob("*.script")) == []
+    assert submit(config, tmp_path / "out", OPTIONS, check_domains=seen.append) == Submission("100", "101")
+
+
 def test_the_jobs_make_the_store_of_a_local_preparation(cluster, config, tmp_path):
     submit(config, tmp_path / "out", OPTIONS)
     for task in (1, 0):

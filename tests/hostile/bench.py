@@ -15,6 +15,19 @@ WORDS = "the of and river stone return self def".split()  # noqa: SIM905
 DOMAINS = ("code", "prose")
 NUL, TOO_LONG = "\0", "x" * 5000
 
+WRONG_JSON = (  # as a file of JSON that should hold a mapping
+    b"",
+    b"[]",
+    b"3",
+    b"null",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 50000,
+    b"9" * 5000,
+    b"{}",
+)
+
 
 @dataclass
 class Case:

@@ -5,22 +5,9 @@ from __future__ import annotations
 import json
 import struct
 
-from tests.hostile.bench import Case
+from tests.hostile.bench import WRONG_JSON, Case
 
-WRONG_JSON = (
-    b"",
-    b"[]",
-    b"3",
-    b"null",
-    b'"x"',
-    b"{",
-    b"\xff\xfe",
-    b"[" * 50000,
-    b"9" * 5000,
-    b"{}",
-    b"\x00",
-    b'{"model_type": 3}',
-)
+WRONG_FILES = (*WRONG_JSON, b"\x00", b'{"model_type": 3}')
 
 
 def wrong_config_value(bench):
@@ -42,7 +29,7 @@ def wrong_config_value(bench):
 def no_config(bench):
     """A ``config.json`` that is none."""
     folder = bench.copy("model")
-    (folder / "config.json").write_bytes(bench.pick(*WRONG_JSON))
+    (folder / "config.json").write_bytes(bench.pick(*WRONG_FILES))
     return _use(bench, folder)
 
 
@@ -99,7 +86,7 @@ def wrong_tokenizer(bench):
 def no_tokenizer(bench):
     """A ``tokenizer.json`` that is none."""
     folder = bench.copy("tokenizer")
-    (folder / "tokenizer.json").write_bytes(bench.pick(*WRONG_JSON, b"\x0a\x05spiece"))
+    (folder / "tokenizer.json").write_bytes(bench.pick(*WRONG_FILES, b"\x0a\x05spiece"))
     return _tokenize(bench, folder)
 
 
@@ -107,7 +94,7 @@ def wrong_companion(bench):
     """Files beside the tokenizer that are not what transformers writes."""
     folder = bench.copy("tokenizer")
     name = bench.pick("tokenizer_config.json", "special_tokens_map.json")
-    content = bench.pick(*WRONG_JSON[:9], b'{"eos_token": 3}', b'{"eos_token": []}', b'{"eos_token": {}}',
+    content = bench.pick(*WRONG_FILES[:9], b'{"eos_token": 3}', b'{"eos_token": []}', b'{"eos_token": {}}',
                          b'{"eos_token": {"content": 3}}', b'{"eos_token": "nope"}', b'{"eos_token": "\\u001b[2J"}')  # fmt: skip
     (folder / "tokenizer_config.json").unlink()
     (folder / name).write_bytes(content)

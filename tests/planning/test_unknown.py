@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import math
+import re
 
 import pytest
 
@@ -81,22 +81,22 @@ def test_a_plan_says_what_it_does_not_know(run, tmp_path):
     assert not re.search(r"\bnan\b", text)
 
 
-def check_plan(model_type, folder):
-    made, found = planned_for(model_type, folder)
+def check_plan(model_type, folders):
+    made, found = planned_for(model_type, folders.mktemp("plan"))  # the plan shows its name: not that of nanochat
     json.dumps(to_dict(found), allow_nan=False)
     assert not re.search(r"\bnan\b", show(found, made))  # a folder may be called nanochat
 
 
 @pytest.mark.parametrize("model_type", COMMON)
-def test_plans_of_common_types(model_type, tmp_path):
-    check_plan(model_type, tmp_path)
+def test_plans_of_common_types(model_type, tmp_path_factory):
+    check_plan(model_type, tmp_path_factory)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", sorted(set(zoo.TYPES) - set(COMMON)))
-def test_plans_of_all_types(model_type, tmp_path):
+def test_plans_of_all_types(model_type, tmp_path_factory):
     try:
-        check_plan(model_type, tmp_path)
+        check_plan(model_type, tmp_path_factory)
     except InputError as error:
         pytest.skip(f"refused: {error}")
 

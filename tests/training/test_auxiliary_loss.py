@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Trainer
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
 from doremi.models.probes import Probe
 from doremi.models.token_loss import has_auxiliary_loss, token_losses, token_nats
-from doremi.training.signals import ExcessLoss, TokenMean
+from doremi.training.signals import ExcessLoss, TokenMean, count_targets
 from doremi.training.trainer import DoReMiTrainer
 from tests.training.architectures import SIZES
 from tests.training.fakes import SEQUENCE_LENGTH, VOCAB_SIZE, InMemoryStore, arguments, parameters
@@ -141,6 +141,19 @@ def test_its_coefficient_does_not_depend_on_the_split_of_the_batch(tmp_path, pro
         loss = loss + (weights * nats.sum(1)).sum() + 0.5 * output.aux_loss / accumulation
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     torch.testing.assert_close(parameters(trainer.model), parameters(model) - gradient, rtol=0, atol=1e-5)
+
+
+def test_its_coefficient_does_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
+    """Gradients are averaged over two processes: each has twice its share, which is half of the rows of the step."""
+    trainer = make(tmp_path, micro_batch=4)
+    part = next(iter(trainer.loader))
+    trainer.objective.begin_step(count_targets(part, num_domains=3))
+    monkeypatch.setattr(TrainingArguments, "world_size", property(lambda self: 2))
+    nats, auxiliary = token_losses(trainer.model, part)
+    own = (trainer.objective.token_weights(part["domain_ids"]) * nats.sum(1)).sum()
+    assert auxiliary > 0.05
+    loss = trainer.compute_loss(trainer.model, part)
+    torch.testing.assert_close(loss, 2 * own + auxiliary, rtol=1e-6, atol=0, check_dtype=False)
 
 
 def test_a_model_that_cannot_compute_what_it_adds_is_refused(monkeypatch):

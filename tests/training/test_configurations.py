@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoConfig, PretrainedConfig
 
 from doremi.errors import InputError
-from doremi.models import attention, loading
+from doremi.models import attention, configurations, loading
 from doremi.models.config import ModelConfig
 from doremi.models.token_loss import token_nats
 from tests.conformance import zoo
@@ -94,8 +95,6 @@ def test_types_without_a_causal_lm(tmp_path, name, message):
 
 @pytest.mark.parametrize("name", ["t5", "clip_vision_model"])
 def test_models_that_are_no_language_models(tmp_path, name):
-    from transformers import AutoConfig
-
     AutoConfig.for_model(name).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=f"{name} is no causal language model"):
         loading.configure(ModelConfig(path=str(tmp_path)), **SIZED)
@@ -106,6 +105,31 @@ def test_there_is_room_for_the_sequences(tmp_path, name):
     length = zoo.MAX_LENGTH + 37
     model = build(tmp_path, name, sequence_length=length)
     assert nats(model, vocab_size=97, length=length).shape == (1, length - 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (PretrainedConfig(max_position_embeddings=64, n_ctx=32, context_length=48), 32),
+        (PretrainedConfig(max_position_embeddings=64, n_ctx=0, seq_length=-1, model_max_length=None), 64),
+        (PretrainedConfig(n_ctx=0, max_seq_len=-1), None),
+        (PretrainedConfig(), None),
+        (AutoConfig.for_model("gemma3", text_config={"max_position_embeddings": 512}), 512),
+    ],
+)
+def test_the_smallest_bound_of_the_text_part_is_how_long_a_sequence_may_be(config, expected):
+    assert configurations.num_positions(config) == expected
+
+
+@pytest.mark.parametrize(
+    "lengths", [{"max_position_embeddings": 10, "n_ctx": 99}, {"max_seq_len": 10, "seq_length": 0}]
+)
+def test_what_is_long_enough_and_what_bounds_nothing_stays_as_it_is(lengths):
+    config = PretrainedConfig(vocab_size=5, **lengths)
+    configurations.fit(config, vocab_size=7, eos_token_id=0, sequence_length=12)
+    assert {name: getattr(config, name) for name in lengths} == {
+        name: 12 if value == 10 else value for name, value in lengths.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "key"), [("gpt2", "n_positions"), ("mpt", "max_seq_len"), ("llama", "max_position")])

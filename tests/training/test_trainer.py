@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from doremi.errors import InputError
 from doremi.mixture import MixtureSettings
@@ -74,6 +75,26 @@ def test_one_step_of_the_proxy_is_the_formula_applied_to_the_batch_of_the_schedu
     expected = torch.cat([(p - p.grad).flatten() for p in model.parameters()])
     torch.testing.assert_close(parameters(trainer.model), expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(trainer.objective.dro.weights, alpha.numpy(), rtol=1e-12)
+
+
+def test_each_step_has_the_learning_rate_of_its_number(tmp_path):
+    """Step 1 is the first of the warm-up, and the last one has the end value."""
+    rates = []
+
+    class Rates(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    DoReMiTrainer(
+        tiny_model(),
+        objective=TokenMean(STORE.names),
+        corpus=STORE,
+        args=arguments(tmp_path, steps=4, warmup_steps=2, learning_rate=0.4),
+        mixture=MIXTURE,
+        learning_rate_schedule=LearningRateSchedule("linear", 0.1),
+        callbacks=[Rates()],
+    ).train()
+    assert rates == pytest.approx([0.2, 0.4, 0.22, 0.04], rel=1e-12)
 
 
 def make_loader():

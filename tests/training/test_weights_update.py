@@ -157,6 +157,11 @@ def open_cache(folder, dtype="float32"):
     return ReferenceCache.open(folder, row_counts=counts, sequence_length=SEQUENCE_LENGTH, key={}, dtype=dtype)
 
 
+def make_loader():
+    schedule = MIXTURE.schedule(STORE, STORE.names, weights=dict.fromkeys(STORE.names, 1), global_batch_size=8, seed=3)
+    return MIXTURE.loader(STORE, schedule, micro_batch_size=8)
+
+
 def count_reference_passes(monkeypatch):
     calls = []
     real = objective_module.token_nats
@@ -167,6 +172,18 @@ def count_reference_passes(monkeypatch):
 
     monkeypatch.setattr(objective_module, "token_nats", counting)
     return calls
+
+
+def test_what_is_stored_is_not_written_again(tmp_path):
+    """Where another row of the micro-batch is missing, all are computed, but only that one is stored."""
+    cache = open_cache(tmp_path / "cache")
+    batch = next(iter(make_loader()))
+    domain_ids, rows = batch["domain_ids"].numpy()[:1], batch["rows"].numpy()[:1]
+    stored = np.full((1, SEQUENCE_LENGTH - 1), 1.25, np.float32)
+    cache.write(domain_ids, rows, stored)
+    objective = ExcessLoss(tiny_model(2, torch.float32), names=STORE.names, cache=cache)
+    objective.sums(torch.zeros(8, SEQUENCE_LENGTH - 1), batch)
+    np.testing.assert_array_equal(cache.read(domain_ids, rows).nats, stored)
 
 
 def test_a_cached_run_is_the_run_without_and_computes_no_row_twice(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doremi.cli.prepare import positive
+from doremi.errors import InputError
 from doremi.launch import console
 
 if TYPE_CHECKING:
@@ -132,8 +133,14 @@ def _show(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from doremi.corpus import verify
+    from doremi.corpus.storing.arrow_store import is_tree
 
     folder = corpus_folder(options.folder)
+    if not (folder / "manifest.json").exists() and is_tree(folder):
+        raise InputError(
+            f"{folder}: saved datasets, which keep no digests. Name a run directory whose corpus.store they are, for "
+            "the checks that there are instead"
+        )
     found = verify(folder)
     for fault in found.faults:
         console.show(fault)

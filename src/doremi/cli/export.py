@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from doremi import files
 from doremi.errors import MissingFileError
-from doremi.text import visible
+from doremi.launch import console
 from doremi.weights import DomainWeights, published, specs
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ def add_export(kinds: argparse._SubParsersAction, load: LoadWeights) -> None:
     export = kinds.add_parser(
         "export",
         help="write weights in the format of another training stack",
-        description="Writes domain weights as the configuration of another training stack: to the terminal, or with "
-        "--out to a file or, with all that belongs to it, to a folder. Weights are shares of training tokens; where "
-        "a stack draws documents they are converted. The output says what its numbers count.",
+        description=console.wrapped(  # the formatter leaves it as it is, for the table below
+            "Writes domain weights as the configuration of another training stack: to the terminal, or with "
+            "--out to a file or, with all that belongs to it, to a folder. Weights are shares of training tokens; "
+            "where a stack draws documents they are converted. The output says what its numbers count."
+        ),
         epilog=_table_of_formats(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,7 +97,7 @@ def _export(options: argparse.Namespace, load: LoadWeights) -> None:
         mixture = _for_tokenizer(options.tokenizer, mixture, store, options.format_id)
     made = export(mixture, options.format_id, unit=options.unit)
     for warning in made.warnings:
-        print(f"warning: {visible(warning)}", file=sys.stderr)
+        console.show(f"warning: {warning}", file=sys.stderr)
     _write(made, options.out)
 
 
@@ -137,11 +139,11 @@ def _write(made: Export, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(made.files[first])
         if others:
-            print(f"with --out FOLDER also: {', '.join(others)}", file=sys.stderr)
+            console.show(f"with --out FOLDER also: {', '.join(others)}", file=sys.stderr)
     elif out.is_dir() or not out.suffix:
         for name, text in made.files.items():
             files.write_text(out / name, text)
-            print(out / name)
+            console.show(out / name)
     else:
         files.write_text(out, made.files[first])
-        print(out)
+        console.show(out)

@@ -85,8 +85,10 @@ def prepare_in_tasks(recipe: Recipe, out: Path, options: argparse.Namespace) -> 
         raise InputError(f"--executor {options.executor}: how many tasks? Give --tasks N, at most one an input file")
     if recipe.corpus.store is not None:  # read where it lies
         return True
+    from doremi.experiment import preflight
     from doremi.experiment.run_directory import RunDirectory
 
+    preflight.check(recipe, out)
     directory = RunDirectory(out)
     if options.executor == "slurm":
         return _submit(recipe, directory, _slurm_options(options))

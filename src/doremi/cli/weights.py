@@ -161,7 +161,12 @@ def _positive_int(text: str) -> int:
 def _epochs(text: str, names: Sequence[str]) -> dict[str, float]:
     """Of a file; of the Pile's, those of the domains that the corpus has."""
     if text == published.EPOCHS:
-        return {name: value for name, value in published.pile_epochs().items() if name in names}
+        found = {name: value for name, value in published.pile_epochs().items() if name in names}
+        if not found:
+            raise InputError(
+                f"--epochs {text}: none of the corpus' domains is one of the Pile's; it has {listed(names)}"
+            )
+        return found
     return rules.check_epochs(files.read_json(Path(text)), names, source=text)
 
 

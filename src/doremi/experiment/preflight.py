@@ -49,8 +49,8 @@ def check(recipe: Recipe, out: Path | None = None) -> None:
     _check_seeds(recipe)
     for run in RUNS:
         argument_checks.check_values(recipe.training.for_run(run), run)
-    for spec in named_domains.named_weights(recipe).values():
-        specs.check(spec)
+    for key, spec in named_domains.named_weights(recipe).items():
+        specs.check(spec, source=key)
     for item in recipe.named_methods:
         if isinstance(item.method, Own):
             item.method.method  # noqa: B018 imported now, not hours later

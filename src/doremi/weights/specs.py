@@ -83,15 +83,15 @@ def label(spec: WeightsSpec) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def check(spec: WeightsSpec) -> None:
-    """What can be known of weights before there is a corpus.
+def check(spec: WeightsSpec, *, source: str = "weights") -> None:
+    """What can be known of weights before there is a corpus; ``source`` is what messages call a mapping.
 
     Raises:
         InputError: no such rule, name or file, a wrong argument of a rule, or a file without weights.
     """
     rule = _rule(spec) if isinstance(spec, str) else None
     if rule is None:
-        given(spec)
+        given(spec, source=source)
     else:
         _check_argument(*rule)
 
@@ -108,6 +108,8 @@ def resolve(spec: WeightsSpec, setting: Setting, names: Sequence[str]) -> Domain
 
 def given(spec: WeightsSpec, *, source: str = "weights") -> DomainWeights | None:
     """Weights that are known without a corpus: a mapping, published ones or those of a file; None: a rule.
+
+    ``source`` is what messages call a mapping.
 
     Raises:
         InputError: weights that cannot be used.
