@@ -147,13 +147,13 @@ def test_its_coefficient_does_not_depend_on_the_number_of_processes(tmp_path, mo
     """Gradients are averaged over two processes: each has twice its share, which is half of the rows of the step."""
     trainer = make(tmp_path, micro_batch=4)
     part = next(iter(trainer.loader))
-    trainer.objective.begin_step(count_targets(part, num_domains=3))
+    trainer.objective.weigh(count_targets(part, num_domains=3))
     monkeypatch.setattr(TrainingArguments, "world_size", property(lambda self: 2))
-    nats, auxiliary = token_losses(trainer.model, part)
-    own = (trainer.objective.token_weights(part["domain_ids"]) * nats.sum(1)).sum()
-    assert auxiliary > 0.05
-    loss = trainer.compute_loss(trainer.model, part)
-    torch.testing.assert_close(loss, 2 * own + auxiliary, rtol=1e-6, atol=0, check_dtype=False)
+    losses = token_losses(trainer.model, part)
+    own = (trainer.objective.token_weights(part["domain_ids"]) * losses.nats.sum(1)).sum()
+    assert losses.auxiliary > 0.05
+    loss = trainer._loss(losses, part)
+    torch.testing.assert_close(loss, 2 * own + losses.auxiliary, rtol=1e-6, atol=0, check_dtype=False)
 
 
 def test_a_model_that_cannot_compute_what_it_adds_is_refused(monkeypatch):
