@@ -73,6 +73,8 @@ def bench(names=STORE.names):
         target="worst",
         main_tokens=sum(tokens.values()),
         steps={"reference": 1, "proxy": 1, "main": 1},
+        rows={"reference": 1, "proxy": 1, "main": 1},
+        has_reference=False,
         seed=0,
         setting=Setting(STORE, SEQUENCE_LENGTH, sum(tokens.values()), 4.0, {}),
     )
