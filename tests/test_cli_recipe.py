@@ -64,11 +64,11 @@ def write_custom():
 
 
 STAND_INS = {
-    "pile_120m": (write_pile, PILE, ["reference", "proxy", "main"]),
-    "pile_280m_paper": (write_pile, PILE, ["reference", "proxy", "baseline", "main", "uniform", "paper-280m"]),
-    "redpajama": (write_redpajama, REDPAJAMA, ["reference", "proxy", "main", "uniform"]),
-    "slimpajama": (write_slimpajama, SLIMPAJAMA, ["reference", "proxy", "baseline", "main", "uniform"]),
-    "custom": (write_custom, CUSTOM, ["reference", "proxy", "baseline", "main", "uniform"]),
+    "pile_120m": (write_pile, PILE, ["reference", "proxy", "doremi"]),
+    "pile_280m_paper": (write_pile, PILE, ["reference", "proxy", "pile-baseline-256k", "uniform", "paper-280m", "doremi"]),
+    "redpajama": (write_redpajama, REDPAJAMA, ["reference", "proxy", "uniform", "doremi"]),
+    "slimpajama": (write_slimpajama, SLIMPAJAMA, ["reference", "proxy", "natural", "uniform", "doremi"]),
+    "custom": (write_custom, CUSTOM, ["reference", "proxy", "natural", "uniform", "doremi"]),
 }
 
 

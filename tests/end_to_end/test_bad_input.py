@@ -51,7 +51,7 @@ def test_settings(tmp_path, capsys, recipe, settings, message):
     assert code == 2
     assert message in stderr
     assert "Traceback" not in stderr
-    assert not (tmp_path / "out" / "rounds").exists()  # found before any training
+    assert not (tmp_path / "out" / "runs").exists()  # found before any training
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_one_domain_corpus(tmp_path, capsys, corpus, recipe):
     assert "the experiment has one domain, 'only'; weights need at least two" in stderr
 
 
-def test_main_before_there_are_weights(tmp_path, capsys, recipe):
-    code, stderr = run(capsys, "train", recipe, "--run", "main", "--out", tmp_path / "out")
+def test_an_answer_before_there_are_weights(tmp_path, capsys, recipe):
+    code, stderr = run(capsys, "train", recipe, "--run", "doremi", "--out", tmp_path / "out")
     assert code == 2
     assert "run `doremi train --run proxy` first" in stderr
 
@@ -166,7 +166,7 @@ def test_a_baseline_file_must_not_take_the_name_of_another_run(tmp_path, capsys,
     )
     assert code == 2
     assert f"{name}.json: the name {name!r} is taken" in stderr
-    assert not (tmp_path / "out" / "rounds").exists()
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_a_baseline_may_not_weigh_a_domain_that_the_experiment_leaves_out(tmp_path, capsys, recipe):
@@ -175,7 +175,7 @@ def test_a_baseline_may_not_weigh_a_domain_that_the_experiment_leaves_out(tmp_pa
     code, stderr = run(capsys, "run", recipe, "--out", tmp_path / "out", *settings)
     assert code == 2
     assert "'junk'; it has 'code', 'prose'" in stderr
-    assert not (tmp_path / "out" / "rounds").exists()
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_dry_run_gives_each_run_the_epochs_of_its_own_weights(tmp_path, capsys, recipe):

@@ -9,6 +9,7 @@ import pytest
 from doremi import files
 from doremi.cli.main import main
 from doremi.weights import DomainWeights
+from tests import trained
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_the_forecast_of_a_run_is_what_it_drew(tmp_path, capsys, recipe, inspect
     told = json.loads(stdout)
     assert (told["num_steps"], told["num_rows"]) == (30, 180)
     assert main(["train", str(recipe), "--run", "reference", "--out", str(tmp_path / "out")]) == 0
-    marker = files.read_marker(tmp_path / "out" / "rounds" / "01" / "reference")
+    marker = files.read_marker(trained.folder(tmp_path / "out", "reference"))
     assert {domain["name"]: domain["epochs"] for domain in told["domains"]} == marker["epochs"]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doremi import __version__, redaction
+from doremi.errors import RunFailedError
 from doremi.evaluation import perplexity
 from doremi.evidence.build import build, planned_pairs
 from doremi.evidence.comparing import nats_per_token
@@ -29,6 +30,8 @@ from doremi.methods.fixed import WITHOUT_FLOOR
 from doremi.weights import rules
 from doremi.weights.alarm import Alarm
 
+FAILED_REMEDY = "a lower training.learning_rate may help; or leave the method out of the recipe"
+
 if TYPE_CHECKING:
     from doremi.evaluation.perplexity import HeldOutSet
     from doremi.experiment.opening import Experiment
@@ -40,18 +43,27 @@ def collect_results(experiment: Experiment, found: Mapping[str, Found], arms: Se
     Args:
         experiment: with all runs of the arms finished, but for those that failed.
         found: the answers by label, with the runs that led to them.
-        arms: in the recipe's order. One whose models failed is left out; an alarm says so.
+        arms: in the recipe's order. One of whose models one failed is left out; an alarm says so.
+
+    Raises:
+        RunFailedError: a model of the control failed, so that there is nothing to compare with.
     """
+    failures = {arm.label: why for arm in arms if (why := _failure(arm)) is not None}
+    control = experiment.recipe.control
+    if control in failures:
+        raise RunFailedError(f"{failures[control]}. The other methods are compared with {control}; {FAILED_REMEDY}")
+    arms = [arm for arm in arms if arm.label not in failures]
     held_out = scoring.held_out_set(experiment)
     trained = {arm.label: _trained(experiment, arm, held_out) for arm in arms}
     study = Study(
         arms=trained,
-        control=experiment.recipe.control,
+        control=control,
         target=experiment.recipe.target,
         prior=dict(experiment.prior),
         tokens={name: experiment.store.num_tokens(name) for name in experiment.names},
         sets=perplexity.describe(held_out),
         verify=Verify(size=experiment.recipe.verify.size, seeds=experiment.recipe.verify.seeds),
+        alarms=[Alarm("failed", f"{why}; it is left out of all tables", FAILED_REMEDY) for why in failures.values()],
         provenance=_provenance(experiment),
     )
     searches = {
@@ -62,6 +74,12 @@ def collect_results(experiment: Experiment, found: Mapping[str, Found], arms: Se
     study = replace(study, arms=paid, searches=searches)
     runs = {arm.label: arm.runs for arm in arms}
     return build(replace(study, tasks=few_shot_runs.ask_all(experiment, runs, planned_pairs(study))))
+
+
+def _failure(arm: Arm) -> str | None:
+    """Why an arm has not all of its models; those with other seeds alone would be a choice of the lucky ones."""
+    failures = {seed: finished.failure(run.folder) for seed, run in arm.runs.items()}
+    return next((f"{arm.label}, seed {seed}: {why}" for seed, why in failures.items() if why is not None), None)
 
 
 def _searched(found: Mapping[str, Found], arm: Arm) -> bool:
