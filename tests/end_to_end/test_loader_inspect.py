@@ -8,7 +8,6 @@ import pytest
 
 from doremi import files
 from doremi.cli.main import main
-from doremi.weights import DomainWeights
 from tests import trained
 
 
@@ -51,11 +50,11 @@ def test_steps_below_one_and_runs_without_weights_are_refused(tmp_path, inspect)
     code, _, stderr = inspect("--steps", "0")
     assert code == 2
     assert "the number of steps to inspect is 0" in stderr
-    code, _, stderr = inspect("--run", "main")
+    code, _, stderr = inspect("--run", "doremi")
     assert code == 2
-    assert "run `doremi train --run proxy` first" in stderr
-    DomainWeights({"prose": 3, "code": 1}).to_json(tmp_path / "out" / "weights.json")
-    code, stdout, _ = inspect("--run", "main", "--steps", "10", "--json")
+    assert "run `doremi search` with the same recipe and --out first" in stderr
+    mine = "methods=[natural, {weights: {prose: 3, code: 1}, label: mine}, doremi]"
+    code, stdout, _ = inspect("--run", "mine", "--steps", "10", "--json", "--set", mine)
     assert code == 0
     assert [domain["drawn_rows"] for domain in json.loads(stdout)["domains"]] == [15, 0, 45]  # code, junk, prose
 
