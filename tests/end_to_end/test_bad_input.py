@@ -43,7 +43,9 @@ def overrides(*settings):
         (["training.arguments={label_smoothing_factor: 0.1}"], "label_smoothing_factor: 0.1 would have no"),
         (["training.micro_batch_size=4"], "use 4 or 8"),
         (["evaluation.tasks=[no/such/task.yaml]"], "task 'no/such/task.yaml': no such file or folder"),
-        (["evaluation.tasks=[no_such_task]"], "has no task 'no_such_task'; the nearest are"),
+        pytest.param(  # reads the names of all tasks of lm-eval
+            ["evaluation.tasks=[no_such_task]"], "has no task 'no_such_task'; the nearest are", marks=pytest.mark.slow
+        ),
     ],
 )  # fmt: skip
 def test_settings(tmp_path, capsys, recipe, settings, message):

@@ -124,8 +124,8 @@ def test_killed_in_every_stage_and_restarted_ends_with_the_same_weights(tmp_path
     logs = [kill_when(recipe, tmp_path / "killed", sign) for _, sign in KILLS]
     code, _, stderr = doremi("run", recipe, "--out", tmp_path / "killed")
     assert code == 0, stderr
-    models = [f"runs/{trained.folder(tmp_path / 'whole', label).name}/model.safetensors" for label in ("proxy", "doremi")]
-    for name in ("weights.json", "answers/doremi.json", *models):
+    folders = [trained.folder(tmp_path / "whole", label) for label in ("proxy", "doremi")]
+    models = [f"runs/{folder.name}/model.safetensors" for folder in folders]
     for name in ("weights.json", "answers/doremi.json", *models):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert_continued(logs[2], at_least=10)  # the reference had a checkpoint at step 10 when it was killed
