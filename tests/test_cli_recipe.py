@@ -64,11 +64,15 @@ def write_custom():
 
 
 STAND_INS = {
-    "pile_120m": (write_pile, PILE, ["reference", "proxy", "main"]),
-    "pile_280m_paper": (write_pile, PILE, ["reference", "proxy", "baseline", "main", "uniform", "paper-280m"]),
-    "redpajama": (write_redpajama, REDPAJAMA, ["reference", "proxy", "main", "uniform"]),
-    "slimpajama": (write_slimpajama, SLIMPAJAMA, ["reference", "proxy", "baseline", "main", "uniform"]),
-    "custom": (write_custom, CUSTOM, ["reference", "proxy", "baseline", "main", "uniform"]),
+    "pile_120m": (write_pile, PILE, ["reference", "proxy", "doremi"]),
+    "pile_280m_paper": (
+        write_pile,
+        PILE,
+        ["reference", "proxy", "pile-baseline-256k", "uniform", "paper-280m", "doremi"],
+    ),
+    "redpajama": (write_redpajama, REDPAJAMA, ["reference", "proxy", "uniform", "doremi"]),
+    "slimpajama": (write_slimpajama, SLIMPAJAMA, ["reference", "proxy", "natural", "uniform", "doremi"]),
+    "custom": (write_custom, CUSTOM, ["reference", "proxy", "natural", "uniform", "doremi"]),
 }
 
 
@@ -142,7 +146,7 @@ def test_what_custom_comments_out_is_valid(tmp_path):
         if not line.strip().startswith("# ") or ":" not in bare or bare[0].isupper() or bare.startswith("..."):
             continue
         path = tmp_path / "tried.yaml"
-        replaced = [other for other in text.split("\n") if not _is_same_key(other, bare)]
+        replaced = [other for other in text.split("\n") if not _is_same_key(other, bare, indent=_indent(line))]
         path.write_text("\n".join(replaced).replace(line, line.replace("# ", "", 1)))
         if "cluster" not in line and "partition" not in line:
             recipe.load(path)
@@ -153,7 +157,11 @@ def test_what_custom_comments_out_is_valid(tmp_path):
     assert recipe.load(path).cluster.set_up == ["module load cuda"]
 
 
-def _is_same_key(line, bare):
+def _indent(line):
+    return len(line) - len(line.lstrip())
+
+
+def _is_same_key(line, bare, *, indent):
     key = bare.split(":")[0]
-    is_set = line.strip().startswith(f"{key}:")
+    is_set = line.startswith(f"{' ' * indent}{key}:")
     return is_set or (key == "vocab_size" and line.strip().startswith("path: Eleuther"))

@@ -160,7 +160,7 @@ def test_the_site_asks_nothing_of_the_network(site):
         ("weights", "doremi.weights.DomainWeights", "Weights by domain name, summing to 1"),
         ("corpus", "doremi.corpus.from_datasets", "Hugging Face"),
         ("mixture", "doremi.mixture.loader.MixtureLoader", "micro-batches"),
-        ("reweighting", "doremi.methods.group_dro.update", "One step of the adversary"),
+        ("methods", "doremi.methods.group_dro.update", "One step of the adversary"),
         ("training", "doremi.training.signals.ExcessLoss", "The gradient is of the unclipped loss"),
         ("evaluation", "doremi.evidence.verdict.compare_seeds", "Compare two weight vectors"),
         ("exporters", "doremi.exporters.export", "in the format of a stack"),

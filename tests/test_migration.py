@@ -16,6 +16,7 @@ from doremi import DomainWeights, files
 from doremi.cli import main
 from doremi.corpus import TokenStore
 from doremi.corpus.tokenizing import tokenizers
+from tests import trained
 
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from-upstream.md").read_text(encoding="utf-8")
 TOKENIZER = "togethercomputer/RedPajama-INCITE-Base-7B-v0.1"
@@ -112,8 +113,10 @@ def test_two_paths_and_no_conversion(tmp_path, hub, monkeypatch, capsys):
         name: pytest.approx(weight / 8) for name, weight in CONFIG.items()
     }
     # three models: the reference is the control's
-    assert [arm["folders"] for arm in results["arms"].values()] == [["rounds/01/reference"], ["runs/doremi/seed-1111"]]
-    assert (out / "runs" / "doremi" / "seed-1111" / "config.json").exists()
+    folders = [trained.folder(out, label) for label in ("reference", "doremi")]
+    assert [arm["folders"] for arm in results["arms"].values()] == [[f"runs/{folder.name}"] for folder in folders]
+    assert trained.names(out) == {"reference", "proxy", "doremi"}
+    assert (folders[1] / "config.json").exists()
 
     assert {path: path.stat().st_mtime_ns for path in preprocessed.rglob("*")} == before
     assert not list((out / "corpus").rglob("*.bin"))
@@ -121,7 +124,7 @@ def test_two_paths_and_no_conversion(tmp_path, hub, monkeypatch, capsys):
     assert store.names == tuple(sorted(TEXTS))
     rows = datasets.load_from_disk(preprocessed / "train" / "Gutenberg (PG-19)" / "00")["input_ids"]
     assert store.rows("Gutenberg (PG-19)", range(12), ROW).tokens.tolist() == list(rows)
-    drawn = files.read_marker(out / "rounds" / "01" / "reference")["epochs"]
+    drawn = files.read_marker(trained.folder(out, "reference"))["epochs"]
     assert {name: epochs * 24 for name, epochs in drawn.items()} == {  # 24 rows of 8 domain weights in 4 steps
         name: pytest.approx(3 * weight) for name, weight in CONFIG.items()
     }
@@ -148,7 +151,7 @@ def test_natural_weights_in_both_countings_of_upstream(tmp_path, hub, monkeypatc
         save_rows(preprocessed / "validation" / domain, domain, tokenizer=hub, num_rows=2, start=9000)
     epochs = {"ArXiv": 2.0, "Github": 1.0, "Wikipedia (en)": 3.0}  # of the Pile
     expected = {name: shards[name] * epochs[name] / 13 for name in shards}  # rows of one length fill a chunk each
-    recipe = yaml.safe_load(blocks("yaml")[0]) | {"weights": {"reference": "natural(packed)", "epochs": epochs}}
+    recipe = yaml.safe_load(blocks("yaml")[0]) | {"prior": "natural(packed)", "epochs": epochs}
     paths = {"/path/to/preprocessed": preprocessed}
     write_recipe(tmp_path, yaml.safe_dump(recipe), paths)
     monkeypatch.chdir(tmp_path)

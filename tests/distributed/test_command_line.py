@@ -14,6 +14,7 @@ import pytest
 
 from doremi import DomainWeights, files
 from doremi.cli.main import main
+from tests import trained
 from tests.distributed.torchrun import run
 from tests.processes import ROOT, environment
 
@@ -29,17 +30,16 @@ def test_killed_interrupted_and_continued_gives_the_weights_of_one_process(tmp_p
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(["run", str(recipe), "--out", str(one), *SETTINGS]) == 0
     command = ["run", recipe, "--out", two, *SETTINGS, *SHARDED_PROXY]
-    reference, proxy = two / "rounds/01/reference", two / "rounds/01/proxy"
-    code, log = stop([*TORCHRUN, *command], signal.SIGKILL, when=reference / "checkpoint-10/complete.json")
+    code, log = stop(two, [*TORCHRUN, *command], signal.SIGKILL, when="reference")
     assert code == -signal.SIGKILL
-    assert not files.read_marker(reference), log
+    assert not files.read_marker(trained.folder(two, "reference")), log
 
     command = ["doremi", *command, "--nproc", "2"]
-    code, log = stop(command, signal.SIGTERM, when=proxy / "checkpoint-10/complete.json")
+    code, log = stop(two, command, signal.SIGTERM, when="proxy")
     assert code == 130, log
     assert log.count("interrupted by SIGTERM") == 1
     assert log.count("continuing from step ") == 1
-    assert not files.read_marker(proxy)
+    assert not files.read_marker(trained.folder(two, "proxy"))
 
     code, stdout, stderr = run(*command)
     assert code == 0, stderr
@@ -58,17 +58,24 @@ def same_but_for_rounding(one, two):
     for label, values in means[0].items():
         assert means[1][label] == pytest.approx(values, abs=1e-5)
     for name in ("reference", "proxy"):
-        markers = [files.read_marker(folder / "rounds/01" / name) for folder in (one, two)]
+        markers = [files.read_marker(trained.folder(folder, name)) for folder in (one, two)]
         assert markers[0]["epochs"] == markers[1]["epochs"]
     assert (two / "report.html").exists()
 
 
-def stop(command, number, *, when):
-    """Start a command, send its first process a signal once ``when`` exists; (exit code, log). No process survives."""
+def stop(out, command, number, *, when):
+    """Start a command, send its first process a signal at step 10 of a run; (exit code, log). No process survives.
+
+    Args:
+        out: the run directory.
+        command: what is started.
+        number: of the signal.
+        when: label of the run.
+    """
     arguments = [sys.executable, "-m", *map(str, command)]
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=ROOT, env=environment())
-        while not when.exists():
+        while not list(out.glob(f"runs/{when}-*/checkpoint-10/complete.json")):
             assert process.poll() is None, read(log)
             time.sleep(0.002)
         started = psutil.Process(process.pid).children(recursive=True)
@@ -93,7 +100,7 @@ def test_a_loss_that_is_not_finite_stops_all_and_is_told_once(tmp_path, recipe):
     assert code == 1
     assert stderr.count("doremi: the run failed: step 2: the gradient norm is nan") == 1, stderr
     assert "Traceback" not in stderr
-    assert not files.read_marker(tmp_path / "out/rounds/01/reference")
+    assert not files.read_marker(trained.folder(tmp_path / "out", "reference"))
 
 
 def test_a_mistake_is_told_once_with_the_exit_code_of_a_mistake(tmp_path, recipe):

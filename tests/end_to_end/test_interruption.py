@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from doremi.experiment import pipeline
+from tests import trained
 from tests.end_to_end.proxy_run import in_process, make_proxy_run
 from tests.processes import files_of_at_most
 
@@ -154,7 +155,7 @@ def test_a_signal_does_not_wait_for_worker_processes_to_finish_their_files(tmp_p
 
 def test_no_room_for_a_checkpoint_or_for_the_model_exits_with_1_and_continues_later(run, capsys):
     folder = run.folder
-    size = (run.undisturbed / "rounds/01/proxy/model.safetensors").stat().st_size
+    size = (trained.folder(run.undisturbed, "proxy") / "model.safetensors").stat().st_size
     with files_of_at_most(size - 1):
         assert in_process(*run.command) == 1
     message = capsys.readouterr().err.rstrip()
@@ -184,10 +185,10 @@ fill() { # leave $1 KiB free
 fill 700
 status=0; "$PYTHON" -m doremi train "$RECIPE" --run proxy --out "$OUT" || status=$?
 echo "exit code $status"
-(cd "$OUT/rounds/01/proxy" && ls -d checkpoint-*) > "$RESULTS/checkpoints"
+(cd "$OUT/$PROXY" && ls -d checkpoint-*) > "$RESULTS/checkpoints"
 rm "$OUT/ballast"
 "$PYTHON" -m doremi train "$RECIPE" --run proxy --out "$OUT"
-cp "$OUT/weights.json" "$OUT/rounds/01/proxy/model.safetensors" "$RESULTS"
+cp "$OUT/weights.json" "$OUT/$PROXY/model.safetensors" "$RESULTS"
 """
 
 
@@ -211,6 +212,7 @@ def test_a_disk_that_is_really_full(tmp_path, run):
         "FROM": str(run.out),
         "RESULTS": str(tmp_path / "results"),
         "RECIPE": str(run.recipe),
+        "PROXY": str(run.folder.relative_to(run.out)),
         "PYTHON": sys.executable,
     }
     command = ["unshare", "--map-root-user", "--mount", "bash", "-c", FULL_DISK]
@@ -222,5 +224,5 @@ def test_a_disk_that_is_really_full(tmp_path, run):
     assert kept
     assert f"continuing from step {max(int(name.split('-')[1]) for name in kept)} " in done.stderr
     for name in ("weights.json", "model.safetensors"):
-        expected = run.undisturbed / ("" if name == "weights.json" else "rounds/01/proxy") / name
+        expected = run.undisturbed / ("" if name == "weights.json" else run.folder.relative_to(run.out)) / name
         assert (tmp_path / "results" / name).read_bytes() == expected.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 
 from doremi import files
 from doremi.cli.main import main
-from doremi.weights import DomainWeights
+from tests import trained
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_forecast_of_a_run_is_what_it_drew(tmp_path, capsys, recipe, inspect
     told = json.loads(stdout)
     assert (told["num_steps"], told["num_rows"]) == (30, 180)
     assert main(["train", str(recipe), "--run", "reference", "--out", str(tmp_path / "out")]) == 0
-    marker = files.read_marker(tmp_path / "out" / "rounds" / "01" / "reference")
+    marker = files.read_marker(trained.folder(tmp_path / "out", "reference"))
     assert {domain["name"]: domain["epochs"] for domain in told["domains"]} == marker["epochs"]
 
 
@@ -50,11 +50,11 @@ def test_steps_below_one_and_runs_without_weights_are_refused(tmp_path, inspect)
     code, _, stderr = inspect("--steps", "0")
     assert code == 2
     assert "the number of steps to inspect is 0" in stderr
-    code, _, stderr = inspect("--run", "main")
+    code, _, stderr = inspect("--run", "doremi")
     assert code == 2
-    assert "run `doremi train --run proxy` first" in stderr
-    DomainWeights({"prose": 3, "code": 1}).to_json(tmp_path / "out" / "weights.json")
-    code, stdout, _ = inspect("--run", "main", "--steps", "10", "--json")
+    assert "run `doremi search` with the same recipe and --out first" in stderr
+    mine = "methods=[natural, {weights: {prose: 3, code: 1}, label: mine}, doremi]"
+    code, stdout, _ = inspect("--run", "mine", "--steps", "10", "--json", "--set", mine)
     assert code == 0
     assert [domain["drawn_rows"] for domain in json.loads(stdout)["domains"]] == [15, 0, 45]  # code, junk, prose
 

@@ -69,7 +69,7 @@ class TestWeights:
         loaded = recipe.load(path, [f"prior={out}", "training.steps=5"])
         code, stdout, stderr = run("loader", "inspect", path, "--out", out, "--set", f"prior={out}", "--json")
         assert code == 0, stderr
-        assert loaded.weights.reference == str(out)
+        assert loaded.prior == str(out)
         assert {d["name"]: d["weight"] for d in json.loads(stdout)["domains"]} == pytest.approx(
             {"prose": 0.25, "code": 0.5, "junk": 0.25}, abs=1e-9
         )
@@ -139,14 +139,14 @@ class TestLengthOfTheRun:
         (["plan", "mine.yaml"], "mine.yaml: no such recipe\n"),
         (
             ["perplexity", "{out}", "--corpus", "{out}"],
-            "The models in this run directory are {out}/rounds/01/reference, {out}/runs/doremi/seed-0",
+            "The models in this run directory are {out}/runs/doremi-0123456789ab, {out}/runs/reference-0123456789ab",
         ),
     ],
 )
 def test_what_was_probably_meant(prepared, run, monkeypatch, tmp_path, command, message):
     shutil.copytree(prepared[1] / "corpus", tmp_path / "corpus")
     shutil.copy(prepared[1] / "recipe.yaml", tmp_path)
-    for model in ("rounds/01/reference", "runs/doremi/seed-0"):
+    for model in ("runs/reference-0123456789ab", "runs/doremi-0123456789ab"):
         (tmp_path / model).mkdir(parents=True)
         (tmp_path / model / "config.json").touch()
     monkeypatch.chdir(tmp_path)
@@ -215,12 +215,16 @@ MISSPELLED = [
     ("prior={w}", "no such domain in the corpus: 'cod'; it has", "'code' for 'cod'"),
     (
         "methods=[natural, {w}, doremi]",
-        "weights.baselines ({w}): no such domain in the corpus: 'cod'",
+        "methods.1 ({w}): no such domain in the corpus: 'cod'",
         "'code' for 'cod'",
     ),
     ("epochs={junks: 2}", "epochs of 'junks': no such domain", "Did you mean 'junk' for 'junks'?"),
     ("methods.doremi.min_weight={jnk: 0.1}", "doremi.min_weight: no such domain: 'jnk'", "'junk' for 'jnk'"),
-    ("reweighting={prior: {proze: 1}, prior_pull: 0.1}", "doremi.prior: no such domain", "'prose' for 'proze'"),
+    (
+        "methods=[natural, {doremi: {prior: {proze: 1}, prior_pull: 0.1}}]",
+        "doremi.prior: no such domain",
+        "'prose' for 'proze'",
+    ),
     ("prior=paper-280m", "no such domain in the corpus: 'ArXiv'", "it has 'code', 'junk', 'prose'"),
     ("prior=nothing.json", "'nothing.json' is neither a file nor one of natural", ""),
 ]
@@ -286,7 +290,7 @@ def test_a_main_model_smaller_than_the_proxy_is_doubted(prepared, run, caplog, m
     (told,) = [line.strip(" -") for line in stdout.splitlines() if "fewer than the proxy's" in line]
     assert told.endswith("Is models.main right?")
     assert "fewer than the proxy's" not in run("plan", path, "--out", out)[1]
-    monkeypatch.setattr("doremi.experiment.search.find_weights", lambda experiment: 1 / 0)
+    monkeypatch.setattr("doremi.experiment.pipeline.search_for_weights", lambda experiment: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main.main(["run", str(path), "--out", str(out.with_name("other")), "--set", smaller])
     assert told in caplog.messages

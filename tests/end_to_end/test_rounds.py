@@ -182,9 +182,9 @@ def test_every_rule_can_be_compared_with(tmp_path, two_rounds):
     assert search["convergence"]["changes"] == provenance(out)["rounds"]["changes"]
     assert set(search["convergence"]["spread"]) == set(results["domains"])
     assert search["alarms"] == provenance(out)["alarms"]
-    proxies = [files.read_marker(out / "rounds/01" / name) for name in ("proxy", "proxy-seed-1")]
+    proxies = [files.read_marker(trained.folder(out, label)) for label in ("proxy", "proxy, seed 1")]
     assert list(search["costs"]) == ["proxy"]  # the reference is the control's run too
     assert search["costs"]["proxy"]["num_tokens"] == sum(marker["num_tokens"] for marker in proxies)
     report = (out / "report.html").read_text()
     assert "Spread over seeds" in report
-    assert (out / "runs/temperature(2)/seed-0/model.safetensors").exists()
+    assert (trained.folder(out, "temperature(2)") / "model.safetensors").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from doremi import DomainWeights, files
+from tests import trained
 from tests.end_to_end.conftest import doremi
 
 
@@ -22,25 +23,27 @@ def test_everything_a_user_gets(tmp_path, recipe):
     results = json.loads((out / "results.json").read_text())
     weights = DomainWeights.from_json(out / "weights.json")
     assert set(weights) == {"prose", "code", "junk"}
-    assert results["arms"]["doremi"]["weights"] == dict(weights)
-    assert list(results["arms"]) == ["natural", "doremi", "uniform"]
-    assert results["arms"]["natural"]["folders"] == ["rounds/01/reference"]  # the same run, trained once
-    assert not (out / "runs" / "natural").exists()
+    assert dict(weights) == results["recommendation"]["weights"] == results["arms"]["natural"]["weights"]
+    assert results["arms"]["doremi"]["weights"] == dict(DomainWeights.from_json(out / "answers/doremi.json"))
+    assert list(results["arms"]) == ["natural", "uniform", "doremi"]
+    reference = trained.folder(out, "reference")
+    assert results["arms"]["natural"]["folders"] == [f"runs/{reference.name}"]  # the same run, trained once
+    assert trained.names(out) == {"reference", "proxy", "uniform", "doremi"}
     check_numbers(results)
     check_table(stdout, results, out)
     check_models_load(out, results)
     check_epochs(out, results)
 
-    drawn = files.read_marker(out / "rounds/01/proxy")["epochs"]
+    drawn = files.read_marker(trained.folder(out, "proxy"))["epochs"]
     for name, domain in results["domains"].items():  # the proxy samples uniformly: 60 of its 180 rows from each
         assert drawn[name] == pytest.approx(60 / (domain["tokens"] // 32))
 
-    before = files.digest_file(out / "weights.json")
+    before = [files.digest_file(out / name) for name in ("weights.json", "answers/doremi.json")]
     code, _, stderr = doremi("run", recipe, "--out", out)
     assert code == 0
     assert stderr.count("finished earlier, skipped") >= 4
     assert "continuing from step" not in stderr
-    assert files.digest_file(out / "weights.json") == before
+    assert [files.digest_file(out / name) for name in ("weights.json", "answers/doremi.json")] == before
 
     code, _, stderr = doremi("run", recipe, "--out", out, "--set", "training.steps=31")
     assert code == 2
@@ -92,23 +95,23 @@ def check_epochs(out, results):
             assert arm["epochs"][name] == pytest.approx(weight * 180 / rows, abs=2 / rows)
 
 
-KILLS = [  # (stage, a file whose appearance shows that the stage is in the middle)
+KILLS = [  # (stage, a pattern of files whose appearance shows that the stage is in the middle)
     ("prepare", "corpus"),
-    ("reference", "rounds/01/reference/checkpoint-10/complete.json"),
-    ("proxy", "rounds/01/proxy/checkpoint-15/complete.json"),
-    ("proxy", "rounds/01/proxy/checkpoint-30"),
-    ("main", "runs/doremi/seed-0/checkpoint-10/complete.json"),
+    ("reference", "runs/reference-*/checkpoint-10/complete.json"),
+    ("proxy", "runs/proxy-*/checkpoint-15/complete.json"),
+    ("proxy", "runs/proxy-*/checkpoint-30"),
+    ("doremi", "runs/doremi-*/checkpoint-10/complete.json"),
 ]
 
 
 def kill_when(recipe, out, sign):
-    """Start a run and SIGKILL it as soon as ``sign`` exists; returns its log."""
+    """Start a run and SIGKILL it as soon as what ``sign`` matches exists; returns its log."""
     log = out.parent / "killed.log"
     with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "doremi", "run", str(recipe), "--out", str(out)], stdout=file, stderr=file
         )
-        while not (out / sign).exists():
+        while not list(out.glob(sign)):
             assert process.poll() is None, f"finished before it could be killed: {log.read_text()}"
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -121,7 +124,9 @@ def test_killed_in_every_stage_and_restarted_ends_with_the_same_weights(tmp_path
     logs = [kill_when(recipe, tmp_path / "killed", sign) for _, sign in KILLS]
     code, _, stderr = doremi("run", recipe, "--out", tmp_path / "killed")
     assert code == 0, stderr
-    for name in ("weights.json", "rounds/01/proxy/model.safetensors", "runs/doremi/seed-0/model.safetensors"):
+    folders = [trained.folder(tmp_path / "whole", label) for label in ("proxy", "doremi")]
+    models = [f"runs/{folder.name}/model.safetensors" for folder in folders]
+    for name in ("weights.json", "answers/doremi.json", *models):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert_continued(logs[2], at_least=10)  # the reference had a checkpoint at step 10 when it was killed
     assert_continued(logs[3], at_least=15)

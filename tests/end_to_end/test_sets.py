@@ -20,7 +20,7 @@ def test_from_the_recipe_to_the_report(tmp_path):
     recipe = yaml.safe_load(path.read_text())
     recipe["evaluation"]["sets"] = [{"name": NAME, "path": str(tmp_path / "client.jsonl"), "text_field": "letter"}]
     del recipe["evaluation"]["max_tokens_per_domain"]
-    recipe["weights"] = {"baselines": []}
+    recipe["methods"] = ["natural", "doremi"]
     path.write_text(yaml.safe_dump(recipe))
 
     out = tmp_path / "out"

@@ -72,3 +72,12 @@ class TowardsLoss(Policy):
 
     def sampling_weights(self, state):
         return state.weights
+
+
+@dataclass(frozen=True)
+class NotANumber(TowardsLoss):
+    """A policy with a fault: its weights are no numbers from the second step on."""
+
+    def update(self, state, seen):
+        moved = super().update(state, seen)
+        return State(moved.weights * math.nan, moved.num_updates) if seen.step >= 2 else moved

@@ -166,7 +166,7 @@ def load_model(model: str | Path) -> PreTrainedModel:
 def _models_within(model: str | Path) -> str:
     """The models of a run directory, which was given in their place."""
     folder = Path(model)
-    found = sorted([*folder.glob("rounds/*/*/config.json"), *folder.glob("runs/*/*/config.json")])
+    found = sorted(folder.glob("runs/*/config.json"))
     names = ", ".join(str(path.parent) for path in found[:5])
     return f". The models in this run directory are {names}{', ...' if len(found) > 5 else ''}" if found else ""
 

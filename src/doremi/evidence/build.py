@@ -51,6 +51,7 @@ def build(study: Study) -> Results:
         recommendation=recommendation,
         verify=study.verify,
         searches={label: _search(study, label, evidence, targets) for label in study.searches},
+        alarms=list(study.alarms),
         tasks=study.tasks,
         provenance=dict(study.provenance),
     )

@@ -64,4 +64,4 @@ def _why_not(against: Sequence[Comparison]) -> str:
 
 
 def _limit(verify: Verify) -> list[str]:
-    return [AT_THE_PROXYS_SIZE] if verify.size == "proxy" else []
+    return [] if verify.size == "main" else [AT_THE_PROXYS_SIZE.replace("proxy", verify.size)]

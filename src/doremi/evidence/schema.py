@@ -18,6 +18,7 @@ from doremi.evidence.few_shot import FewShot
 from doremi.evidence.parts import ByName, Count, Measured, Number, Part
 from doremi.evidence.searches import Search
 from doremi.evidence.targets import KEYS, LABELS, NATS, OWN
+from doremi.weights.alarm import Alarm
 
 FORMAT = 2
 
@@ -86,7 +87,7 @@ class Recommendation(Part):
 class Verify(Part):
     """What the arms are: which of the recipe's models, trained with how many seeds."""
 
-    size: Literal["proxy", "main"]
+    size: Literal["reference", "proxy", "main"]
     seeds: Count
 
 
@@ -105,6 +106,7 @@ class Results(Part):
     recommendation: Recommendation | None = None
     verify: Verify | None = None
     searches: dict[str, Search] = Field(default_factory=dict)  # by arm
+    alarms: list[Alarm] = Field(default_factory=list)  # that are of no one search: methods whose models failed
     tasks: FewShot | None = None
     provenance: dict[str, Any]
 

@@ -61,6 +61,7 @@ class Study:
     sets: Mapping[str, EvaluationSet]
     verify: Verify
     searches: Mapping[str, FinishedSearch] = field(default_factory=dict)
+    alarms: Sequence[Alarm] = ()  # that are of no one search
     tasks: FewShot | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

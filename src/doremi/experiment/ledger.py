@@ -91,7 +91,8 @@ def _train(experiment: Experiment, run: Run) -> Outcome:
     planned = training_run(experiment, run)
     try:
         runs.train(planned, experiment.store)
-    except NotFiniteError as error:  # it would be so again; killed ones are trained on by the same command
+    except NotFiniteError as error:  # seen by all processes; it would be so again
+        logger.warning("%s: failed: %s", planned.name, error)
         if launch.is_first():
             files.write_json(planned.folder / finished.FAILED, {"failure": str(error)})
         launch.wait_for((planned.folder / finished.FAILED).is_file, f"the end of {planned.folder}")

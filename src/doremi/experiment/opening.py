@@ -20,6 +20,7 @@ from doremi.errors import InputError, RunFailedError
 from doremi.experiment import bench, named_domains, preflight
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
+from doremi.methods import imagined
 from doremi.methods.protocol import Bench, Run
 from doremi.weights import DomainWeights
 
@@ -152,9 +153,9 @@ def _check(experiment: Experiment) -> None:
 
 
 def _check_methods(experiment: Experiment) -> None:
-    """Every method can be asked; those that ask for nothing can answer."""
+    """Every method can be asked, for its last run too; those that ask for nothing can answer."""
     for item in experiment.recipe.named_methods:
-        asked = item.method.ask(experiment.bench, [])
+        asked = imagined.asked(item.method, experiment.bench)
         if not asked:
             item.method.answer(experiment.bench, [])
         for run in asked:

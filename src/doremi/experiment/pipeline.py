@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doremi import launch
+from doremi.errors import RunFailedError
 from doremi.experiment import ledger, preflight
 from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
@@ -93,6 +94,9 @@ def train_one(experiment: Experiment, name: str) -> None:
     """``doremi train --run NAME``: one model with every seed, and what it depends on; raises what `find_runs` does.
 
     ``proxy`` is all that gives the weights: every round and every seed, and the references.
+
+    Raises:
+        RunFailedError: the loss of a model is not finite.
     """
     from doremi.training import distributed
 
@@ -100,7 +104,9 @@ def train_one(experiment: Experiment, name: str) -> None:
         find_runs(experiment, name)
         search_for_weights(experiment)
     else:
-        ledger.train(experiment, _find(experiment, name))
+        for outcome in ledger.train(experiment, _find(experiment, name)):
+            if outcome.failure is not None:
+                raise RunFailedError(outcome.failure)
     distributed.leave()
 
 

@@ -24,6 +24,7 @@ from doremi import config, files, redaction
 from doremi.config import (
     MAX_MODELS,
     MAX_PROCESSES,
+    RUNS,
     Count,
     Number,
     Section,
@@ -146,6 +147,8 @@ class Recipe(Section):
         if not self.methods:
             raise ValueError("methods: name at least one, such as natural")
         labels = [item.label for item in self.named_methods]
+        if taken := [label for label in labels if label in RUNS]:
+            raise ValueError(f"methods: the name {taken[0]!r} is taken by a model; give that method another `label`")
         if self.verify.control is not None and self.verify.control not in labels:
             raise ValueError(
                 f"verify.control: {self.verify.control!r} is no method of the recipe; they are {', '.join(labels)}"

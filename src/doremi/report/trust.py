@@ -44,8 +44,8 @@ def trajectory(results: Results) -> Trajectory | None:
 
 
 def alarm_rows(results: Results) -> list[AlarmRow]:
-    """One row a kind, in the order of the file; of several searches each alarm says whose it is."""
-    alarms = [
+    """One row a kind, those of no search first; of several searches each alarm says whose it is."""
+    alarms = [*results.alarms] + [
         alarm if len(results.searches) == 1 else replace(alarm, finding=f"{label}: {alarm.finding}")
         for label, search in results.searches.items()
         for alarm in search.alarms

@@ -20,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 
 from doremi import files
-from doremi.errors import InputError, NotFiniteError
+from doremi.errors import InputError, RunFailedError
 from doremi.training.sparse_rows import DTYPES, SparseRows, StoredDtype, complete, create, row_size
 
 FORMAT = "doremi-reference-nats-2"
@@ -112,7 +112,7 @@ class ReferenceCache:
         if not np.isfinite(values).all():
             row, target = np.argwhere(~np.isfinite(values))[0].tolist()
             where = f"domain {self.names[domain_ids[row]]!r}, row {rows[row]}, target {target}"
-            raise NotFiniteError(_refusal(where, float(nats[row, target]), self._stored.dtype))
+            raise RunFailedError(_refusal(where, float(nats[row, target]), self._stored.dtype))
         with _full_disk_reported(self.folder):
             self._stored.write(places, values)
 
