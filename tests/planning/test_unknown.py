@@ -83,7 +83,7 @@ def test_a_plan_says_what_it_does_not_know(run, tmp_path):
 def check_plan(model_type, folder):
     made, found = planned_for(model_type, folder)
     json.dumps(to_dict(found), allow_nan=False)
-    assert "nan" not in show(found, made)
+    assert "nan" not in show(found, made).replace(str(folder), "")  # which nanochat is in
 
 
 @pytest.mark.parametrize("model_type", COMMON)
