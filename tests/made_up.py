@@ -8,7 +8,7 @@ import numpy as np
 
 from doremi import files
 from doremi.corpus.tokenizing import tokenizers
-from doremi.experiment import bench, flops, ledger, search
+from doremi.experiment import bench, finished, flops, ledger, search
 from doremi.experiment.opening import Experiment
 from doremi.experiment.recipe import parse
 from doremi.experiment.run_directory import RunDirectory
@@ -88,7 +88,7 @@ def finish_search(experiment, *by_round, proxy_log=lambda number: (), **facts):
                 finish(experiment, run, **facts)
             else:
                 state = state_of(experiment, run, by_round[number - 1])
-                finish(experiment, run, objective=state, history=proxy_log(number), **(facts | of_proxies))
+                finish(experiment, run, objective=state, history=proxy_log(number), **finished.seal("objective", state), **(facts | of_proxies))
             done.append(ledger.outcome(experiment, run))
     return search.known(experiment)
 

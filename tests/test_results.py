@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -329,15 +330,13 @@ def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
 
 
 def test_a_trained_reference_costs_its_forward_passes(tmp_path):
-    models = made_up.make(tmp_path / "any").recipe.models
-    size = model_size.measure(models.reference, name="reference", sequence_length=LENGTH, vocab_size=300)
-    (tmp_path / "model").mkdir()
     from doremi.models import loading
 
-    recipe = made_up.make(tmp_path / "other").recipe
-    loading.configure(recipe.models.reference, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(
-        tmp_path / "model"
-    )
+    other = made_up.make(tmp_path / "other")
+    model = other.recipe.models.reference
+    size = model_size.measure(model, name="reference", sequence_length=LENGTH, vocab_size=300)
+    shutil.copytree(other.store.tokenizer_path, tmp_path / "model")
+    loading.configure(model, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(tmp_path / "model")
     models = {"reference": {"path": str(tmp_path / "model"), "init": "trained"}}
     experiment, found = finished_search(tmp_path / "run", models=models)
     assert found.keys() == {"proxy"}

@@ -112,14 +112,14 @@ def bad_results(bench):
 def foreign_run_directory(bench):
     """``--out`` with files of another kind in it."""
     name = bench.pick(
-        "recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "rounds"
+        "recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "runs"
     )
-    if name in ("corpus", "rounds"):
+    if name in ("corpus", "runs"):
         bench.text(f"out/{name}", "a file")
     else:
         bench.text(f"out/{name}", bench.pick(*WRONG_JSON))
-    if name != "rounds":
-        bench.text("out/rounds/01/reference/complete.json", bench.pick(*WRONG_JSON))
+    if name != "runs":
+        bench.text("out/runs/reference-0123456789ab/complete.json", bench.pick(*WRONG_JSON))
     return bench.run("run")
 
 
