@@ -8,9 +8,9 @@ from scipy import stats
 
 from doremi.evaluation.few_shot import FewShot
 from doremi.evaluation.task_results import TaskResult
-from doremi.experiment import few_shot_runs, planned_runs
-from doremi.experiment.results import planned_arms
-from tests import made_up
+from doremi.experiment import few_shot_runs
+from doremi.experiment.arms import arms
+from tests import made_up, trained
 
 
 def result(task, scores, *, higher_is_better=True):
@@ -94,21 +94,27 @@ def test_an_average_needs_every_seed():
 @pytest.fixture
 def ask_all(tmp_path, monkeypatch):
     """`few_shot_runs.ask_all` of models that answer in all of their checkpoints, and what was asked where."""
-    asked, steps = [], {"seed-7": [10, 20, 30]}  # one has a checkpoint more
+    asked = []
 
     def evaluate_tasks(model, tasks, *, results, batch_size, few_shot):
         asked.append((model, tuple(tasks), results, batch_size, few_shot))
         step = int(model.name.split("-")[1]) if model.name.startswith("checkpoint") else 30
         return {"a": result("a", [1.0] * step + [0.0] * (100 - step))}
 
+
+    def steps(folder):
+        return [20, 30] if "-seed-" in folder.name else [10, 20, 30]  # one has a checkpoint more
+
     monkeypatch.setattr(few_shot_runs.downstream, "evaluate_tasks", evaluate_tasks)
-    monkeypatch.setattr(few_shot_runs.checkpoints, "steps", lambda folder: steps.get(folder.name, [20, 30]))
+    monkeypatch.setattr(few_shot_runs.checkpoints, "steps", steps)
 
     def ask(**evaluation):
         experiment = made_up.make(tmp_path, evaluation=evaluation)
-        made_up.write_weights(experiment, {"a": 0.5, "b": 0.4, "c": 0.1})
-        arms = planned_arms(experiment, planned_runs.comparisons(experiment))
-        runs = {label: arm.runs for label, arm in arms.items()}
+        found = made_up.finish_search(experiment, {"a": 0.5, "b": 0.4, "c": 0.1})
+        answers = {label: each.answer for label, each in found.items()}
+        runs = {arm.label: arm.runs for arm in arms(experiment, answers)}
+        for run in (run for by_seed in runs.values() for run in by_seed.values()):
+            run.folder.mkdir(parents=True, exist_ok=True)
         return few_shot_runs.ask_all(experiment, runs, [("doremi", "natural")]), asked
 
     return ask
@@ -119,8 +125,8 @@ def test_every_final_model_is_asked_the_same(ask_all, tmp_path):
     assert len(asked) == 9  # three weight vectors with three seeds
     assert {(tasks, size, shots) for _, tasks, _, size, shots in asked} == {(("x", "y"), 3, FewShot(2, 5))}
     assert {(model, results) for model, _, results, _, _ in asked} >= {
-        (tmp_path / "rounds/01/reference", tmp_path / "rounds/01/reference/tasks"),
-        (tmp_path / "runs/doremi/seed-9", tmp_path / "runs/doremi/seed-9/tasks"),
+        (folder, folder / "tasks")
+        for folder in (trained.folder(tmp_path, "reference"), trained.folder(tmp_path, "doremi, seed 9"))
     }
     assert (found.num_fewshot, found.limit, found.curves) == (2, 5, {})
     assert found.average["doremi"].value == pytest.approx(0.3)
@@ -131,7 +137,7 @@ def test_a_curve_has_the_steps_that_every_seed_has(ask_all, tmp_path):
     found, asked = ask_all(tasks=["x"], task_checkpoints="all")
     assert found.curves["doremi"].steps == [20, 30]
     assert found.curves["doremi"].average == pytest.approx([0.2, 0.3])
-    folder = tmp_path / "runs/doremi/seed-8"
+    folder = trained.folder(tmp_path, "doremi, seed 8")
     assert [(model, results) for model, _, results, _, _ in asked if folder in (model, model.parent)] == [
         (folder, folder / "tasks"), (folder / "checkpoint-20", folder / "tasks/checkpoint-20")
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +14,17 @@ from doremi.evidence.curves import mean_curve, summarised
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.results_file import parse
 from doremi.evidence.targets import Targets
-from doremi.experiment import costs, planned_runs, results, scoring
+from doremi.experiment import costs, ledger, results, scoring, search
+from doremi.experiment.arms import arms
 from doremi.experiment.learning_curves import learning_curve, trajectory
+from doremi.methods.protocol import Run
 from doremi.models import size as model_size
 from doremi.report import sentences, views
 from doremi.weights.alarm import Alarm
-from tests import made_up
+from tests import made_up, trained
 from tests.made_up import PARAMETERS
 
+FIRST = {"a": 0.595, "b": 0.38, "c": 0.025}  # of two rounds
 ANSWER = {"a": 0.595, "b": 0.4, "c": 0.005}  # c is at the floor
 LENGTH = 8
 TOKENS = 30 * 6 * LENGTH  # of a run
@@ -46,19 +50,20 @@ def experiment(tmp_path, monkeypatch):
     return finished(tmp_path)
 
 
-def finished(folder, **sections):
+def finished(folder, *, answer=ANSWER, **sections):
     """After two rounds of two proxies, and every run that is compared."""
-    made = made_up.make(folder, reweighting={"seeds": 2}, **sections)
-    made_up.write_weights(made, ANSWER, rounds=2)
-    for number in (1, 2):
-        made_up.finish(made.directory.round(number, "reference"), train_seconds=4.0)
-        for folder in planned_runs.proxy_folders(made, number).values():
-            made_up.finish(folder, history=proxy_log(number), num_parameters=500, train_seconds=2.5)
-    for label, arm in results.planned_arms(made, planned_runs.comparisons(made)).items():
-        for seed, run in arm.runs.items() if arm.same_as is None else ():
-            history = [held_out_log(label, seed, step=step) for step in (10, 20, 30)]
-            made_up.finish(run.folder, history=history, train_seconds=4.0 if label == "natural" else float(seed))
+    made = made_up.make(folder, doremi={"rounds": 2, "seeds": 2}, **sections)
+    of_proxies = {"num_parameters": 500, "train_seconds": 2.5}
+    made_up.finish_search(made, FIRST, answer, proxy_log=proxy_log, train_seconds=4.0, proxy=of_proxies)
+    for arm in compared(made):
+        for seed, run in arm.asked.items() if arm.same_as is None else ():
+            history = [held_out_log(arm.label, seed, step=step) for step in (10, 20, 30)]
+            made_up.finish(made, run, history=history, train_seconds=4.0 if arm.label == "natural" else float(seed))
     return made
+
+
+def compared(experiment):
+    return arms(experiment, {label: each.answer for label, each in search.known(experiment).items()})
 
 
 def held_out_log(arm, seed, *, step):
@@ -80,16 +85,15 @@ def proxy_log(number):
 
 def made_up_losses(experiment, run, held_out):
     """Two documents for a, two for b, one for c, as in the store; the losses per token are those of `NATS`."""
-    of_domains = NATS["natural" if run.folder.parts[-2] == "01" else run.folder.parts[-2]][run.seed - 7]
+    of_domains = NATS[run.name.partition(",")[0]][run.seed - 7]
     return {
         domain: DocumentLosses(np.array([1.0, 3.0]) * value, np.array([1, 3]))
         for domain, value in zip("abc", of_domains, strict=True)
     }
 
 
-def collect(experiment, *, target="uniform"):
-    arms = results.planned_arms(experiment, planned_runs.comparisons(experiment))
-    return results.collect_results(experiment, arms, control="natural", target=target)
+def collect(experiment):
+    return results.collect_results(experiment, search.known(experiment), compared(experiment))
 
 
 @pytest.fixture
@@ -125,8 +129,9 @@ def test_without_the_floor_the_weights_are_those_of_the_others(found):
     assert floor.summaries["doremi"]["worst"] == pytest.approx(np.mean([2.9, 2.9, 3.1]))
 
 
-def test_the_floor_is_absent_where_no_domain_is_at_it(experiment):
-    made_up.write_weights(experiment, {"a": 0.5, "b": 0.3, "c": 0.2})
+def test_the_floor_is_absent_where_no_domain_is_at_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "score", made_up_losses)
+    experiment = finished(tmp_path, answer={"a": 0.5, "b": 0.3, "c": 0.2})
     assert collect(experiment).searches["doremi"].floor is None
 
 
@@ -159,9 +164,10 @@ def test_the_headline_is_doremi_minus_the_control(found):
     assert pairs == [("doremi", "natural"), ("uniform", "natural"), ("doremi", "uniform")]
 
 
-def test_the_speed_up_is_in_the_target(experiment):
+def test_the_speed_up_is_in_the_target(tmp_path, monkeypatch):
     """doremi reaches the reference-weighted mean at step 20; its uniform mean is 0.1 higher on the same curve."""
-    steps = {target: collect(experiment, target=target).comparisons[0].speed_up.steps_to_match.value
+    monkeypatch.setattr(scoring, "score", made_up_losses)
+    steps = {target: collect(finished(tmp_path, target=target)).comparisons[0].speed_up.steps_to_match.value
              for target in ("reference", "uniform", "worst")}  # fmt: skip
     assert steps == pytest.approx({"reference": 20.0, "uniform": 21.0, "worst": 23.0})
 
@@ -174,7 +180,7 @@ def test_nothing_is_recommended_but_what_was_shown(found):
 
 def test_rules_of_equal_weights_are_one_arm_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "score", made_up_losses)
-    found = collect(finished(tmp_path, weights={"baselines": ["uniform", "unimax(9)"]}))
+    found = collect(finished(tmp_path, rules=["uniform", "unimax(9)"]))
     assert found.arms["unimax(9)"].same_as == "uniform"
     assert found.arms["unimax(9)"].folders == found.arms["uniform"].folders
     assert "unimax(9)" not in {one.tuned for one in found.comparisons} | {one.baseline for one in found.comparisons}
@@ -214,7 +220,9 @@ def test_only_the_answer_pays_for_the_search(found, experiment):
 def test_arms_are_described(found, experiment):
     natural = found.arms["natural"]
     assert (natural.method, natural.seeds) == ("natural", [7, 8, 9])
-    assert natural.folders == ["rounds/01/reference", "runs/natural/seed-8", "runs/natural/seed-9"]
+    folders = [trained.folder(experiment.directory.root, label).name
+               for label in ("reference", "natural, seed 8", "natural, seed 9")]  # fmt: skip
+    assert natural.folders == [f"runs/{name}" for name in folders]
     doremi = found.arms["doremi"]
     assert doremi.train_seconds == [7, 8, 9]
     assert (doremi.steps, doremi.num_parameters, doremi.num_tokens) == (30, PARAMETERS, TOKENS)
@@ -227,7 +235,8 @@ def test_convergence_is_of_the_whole_search(found):
     assert search.convergence.max_change == pytest.approx(0.1)  # b, 0.3 to 0.4
     entropy = -sum(weight * math.log(weight) for weight in ANSWER.values())
     assert search.convergence.effective_num_domains == pytest.approx(math.exp(entropy))
-    assert (search.convergence.status, search.convergence.changes) == ("done", [0.4, 0.4])
+    assert search.convergence.status == "stopped at the maximum"
+    assert search.convergence.changes == pytest.approx([0.08, 0.02])  # b
     assert search.trajectory.dro_weights["a"] == [2.0, 2.0]  # of the last round
 
 
@@ -256,7 +265,7 @@ def test_the_control_without_the_floor_explains_a_share_of_the_gain(tmp_path, mo
         for arm in ("reference_without_floor", "doremi")
     }
     monkeypatch.setitem(NATS, "doremi", tuple([value - 5 for value in seed] for seed in NATS["doremi"]))
-    experiment = finished(tmp_path, weights={"baselines": ["reference_without_floor"]})
+    experiment = finished(tmp_path, rules=["reference_without_floor"])
     explained = collect(experiment).searches["doremi"].explained
     share = np.mean(gains["reference_without_floor"]) / (np.mean(gains["doremi"]) + 5)
     assert explained.arm == "reference_without_floor"
@@ -270,8 +279,8 @@ def test_it_is_json(found):
 
 
 def test_the_search_is_all_rounds_and_seeds(experiment):
-    search = {"rounds": {"weights": [ANSWER, ANSWER]}}
-    found = costs.search_costs(experiment, search)
+    asked = asked_for(experiment)
+    found = costs.search_costs(experiment, asked, folders_of_arms(experiment))
     assert found["proxy"].model_dump() == {
         "train_seconds": 4 * 2.5,
         "num_parameters": 500,
@@ -285,24 +294,31 @@ def test_the_search_is_all_rounds_and_seeds(experiment):
         "train_seconds": 4.0, "num_parameters": PARAMETERS, "num_tokens": TOKENS,
         "flops": flops(experiment, "reference"),
     }  # fmt: skip
-    assert costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}}).keys() == {"proxy"}
+    first_round = [run for run in asked if "round 2" not in run.label]
+    assert costs.search_costs(experiment, first_round, folders_of_arms(experiment)).keys() == {"proxy"}
 
 
 def test_the_search_has_the_flops_of_every_reference(experiment):
     """Also of the one that is the control's run: without it there are no weights."""
-    search = {"rounds": {"weights": [ANSWER, ANSWER]}}
-    found = costs.search_flops(experiment, search)
-    assert found == {
+    asked = asked_for(experiment)
+    assert costs.search_flops(experiment, asked) == {
         "reference": 2 * flops(experiment, "reference"),
-        "proxy": costs.search_costs(experiment, search)["proxy"].flops,
+        "proxy": costs.search_costs(experiment, asked, folders_of_arms(experiment))["proxy"].flops,
     }
+
+
+def asked_for(experiment):
+    return [outcome.run for outcome in search.known(experiment)["doremi"].done]
+
+
+def folders_of_arms(experiment):
+    return {run.folder for arm in compared(experiment) for run in arm.runs.values()}
 
 
 def finished_search(folder, **sections):
     experiment = made_up.make(folder, **sections)
-    for model in ("reference", "proxy"):
-        made_up.finish(experiment.directory.round(1, model))
-    return experiment, costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}})
+    made_up.finish_search(experiment, ANSWER)
+    return experiment, costs.search_costs(experiment, asked_for(experiment), folders_of_arms(experiment))
 
 
 def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
@@ -314,27 +330,22 @@ def test_a_reference_of_another_size_is_part_of_the_search(tmp_path):
 
 
 def test_a_trained_reference_costs_its_forward_passes(tmp_path):
-    models = made_up.make(tmp_path / "any").recipe.models
-    size = model_size.measure(models.reference, name="reference", sequence_length=LENGTH, vocab_size=300)
-    (tmp_path / "model").mkdir()
     from doremi.models import loading
 
-    recipe = made_up.make(tmp_path / "other").recipe
-    loading.configure(recipe.models.reference, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(
-        tmp_path / "model"
-    )
-    experiment = made_up.make(
-        tmp_path / "run", models={"reference": {"path": str(tmp_path / "model"), "init": "trained"}}
-    )
-    made_up.finish(experiment.directory.round(1, "proxy"))
-    found = costs.search_costs(experiment, {"rounds": {"weights": [ANSWER]}})
+    other = made_up.make(tmp_path / "other")
+    model = other.recipe.models.reference
+    size = model_size.measure(model, name="reference", sequence_length=LENGTH, vocab_size=300)
+    shutil.copytree(other.store.tokenizer_path, tmp_path / "model")
+    loading.configure(model, vocab_size=300, eos_token_id=0, sequence_length=8).save_pretrained(tmp_path / "model")
+    models = {"reference": {"path": str(tmp_path / "model"), "init": "trained"}}
+    experiment, found = finished_search(tmp_path / "run", models=models)
     assert found.keys() == {"proxy"}
     expected = flops(experiment, "proxy") + size.forward_flops(LENGTH) * TOKENS / LENGTH
     assert found["proxy"].flops == pytest.approx(expected)
 
 
 def test_the_hardest_objective_asks_no_reference(tmp_path):
-    experiment, found = finished_search(tmp_path, reweighting={"objective": "hardest"})
+    experiment, found = finished_search(tmp_path, doremi={"objective": "hardest"})
     assert found["proxy"].flops == flops(experiment, "proxy")
 
 
@@ -349,11 +360,11 @@ def test_curves_are_means_over_seeds(found):
 
 def test_a_learning_curve_has_the_summaries_of_each_point(tmp_path):
     experiment = made_up.make(tmp_path)
-    run = planned_runs.reference_run(experiment, 1, experiment.reference_weights)
+    run = Run("reference", 7, experiment.prior)
     log = [{"step": 5, "held_out_nats/a": 1.0, "held_out_nats/b": 2.0, "held_out_nats/c": 6.0},
            {"step": 9, "held_out_nats/a": 4.0, "held_out_nats/b": 2.0, "held_out_nats/c": 3.0}]  # fmt: skip
-    made_up.finish(run.folder, history=log)
-    curve, targets = learning_curve(run), Targets(experiment.reference_weights)
+    made_up.finish(experiment, run, history=log)
+    curve, targets = learning_curve(ledger.training_run(experiment, run)), Targets(experiment.prior)
     assert curve.steps == [5, 9]
     found = summarised(curve, targets)
     assert found["uniform_mean"] == [3.0, 3.0]
@@ -378,8 +389,7 @@ def test_a_long_trajectory_is_thinned_and_keeps_its_last_step(num_logged, stride
 
 
 def test_the_largest_change_may_be_a_loss_of_weight():
-    search = {"rounds": {"status": "done", "changes": []}, "spread": None}
-    found = results._convergence(search, {"a": 0.3, "b": 0.5, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.1})
+    found = results._convergence({}, {"a": 0.3, "b": 0.5, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.1})
     assert found.max_change == pytest.approx(0.3)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from doremi.errors import InputError
 from doremi.evidence.paired_documents import DocumentLosses
-from doremi.experiment import planned_runs, scoring
+from doremi.experiment import ledger, scoring
+from doremi.methods.protocol import Run
 from tests import made_up
 
 
@@ -32,9 +33,12 @@ def num_scored(monkeypatch):
 
 
 def run_of(experiment, *, digest=None):
-    run = planned_runs.reference_run(experiment, 1, experiment.reference_weights)
-    made_up.finish(run.folder, digest=digest or run.digest(experiment.store.digest))
-    return run
+    made_up.finish(experiment, reference(experiment), digest=digest)
+    return ledger.training_run(experiment, reference(experiment))
+
+
+def reference(experiment):
+    return Run("reference", 7, experiment.prior, label="reference")
 
 
 def score(experiment, run):
@@ -88,7 +92,7 @@ def test_another_model_is_scored_anew(tmp_path, num_scored):
 def test_fewer_domains_are_scored_anew(tmp_path, num_scored):
     before = made_up.make(tmp_path)
     score(before, run_of(before))
-    after = made_up.make(tmp_path, weights={"reference": {"a": 0.5, "b": 0.5}})
+    after = made_up.make(tmp_path, prior={"a": 0.5, "b": 0.5})
     assert list(score(after, run_of(after))) == ["a", "b"]
     assert len(num_scored) == 2
 
@@ -105,7 +109,7 @@ def test_a_model_of_other_inputs_is_refused(tmp_path, num_scored):
     experiment = made_up.make(tmp_path)
     run = run_of(experiment, digest="of other weights")
     with pytest.raises(
-        InputError, match=r"rounds/01/reference was finished with other inputs than the recipe now asks"
+        InputError, match=r"runs/reference-\w{12} was finished with other inputs than the recipe now asks"
     ):
         score(experiment, run)
     assert not num_scored
@@ -113,8 +117,8 @@ def test_a_model_of_other_inputs_is_refused(tmp_path, num_scored):
 
 def test_a_model_that_is_not_trained_is_named(tmp_path, num_scored):
     experiment = made_up.make(tmp_path)
-    run = planned_runs.reference_run(experiment, 1, experiment.reference_weights)
-    with pytest.raises(InputError, match=r"reference is not trained yet .*rounds/01/reference.*`doremi run` trains"):
+    run = ledger.training_run(experiment, reference(experiment))
+    with pytest.raises(InputError, match=r"reference is not trained yet .*runs/reference-.*`doremi run` trains"):
         score(experiment, run)
 
 

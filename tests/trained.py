@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from doremi.experiment.ledger import NUM_CHARACTERS, slug
+from doremi.experiment.ledger import slug
+from doremi.experiment.run_directory import NUM_CHARACTERS
 
 
 def folder(out: Path, label: str) -> Path:

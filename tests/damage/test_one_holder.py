@@ -17,6 +17,10 @@ import pytest
 from doremi import launch
 from doremi.corpus.storing import lock
 from doremi.errors import InputError
+from doremi.experiment import ledger
+from doremi.experiment.arms import find_runs
+from doremi.experiment.opening import open_experiment
+from doremi.experiment.recipe import load
 from doremi.experiment.run_directory import RunDirectory
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.end_to_end.proxy_run import in_process
@@ -133,10 +137,12 @@ class TestTrainings:
     def test_but_not_a_model(self, tmp_path, recipe, capsys):
         out = tmp_path / "out"
         assert in_process("prepare", recipe, "--out", out) == 0
-        with lock.locked(out / "rounds/01/reference", activity="being trained"):
+        experiment = open_experiment(load(recipe), out)
+        folder = ledger.training_run(experiment, find_runs(experiment, "reference")[0]).folder
+        with lock.locked(folder, activity="being trained"):
             assert in_process("train", recipe, "--run", "reference", "--out", out) == 2
-            assert [path.name for path in (out / "rounds/01/reference").iterdir()] == [lock.NAME]
-        assert f"reference: being trained by process {os.getpid()} on host" in capsys.readouterr().err
+            assert [path.name for path in folder.iterdir()] == [lock.NAME]
+        assert f"{folder}: being trained by process {os.getpid()} on host" in capsys.readouterr().err
 
 
 def test_processes_that_were_started_together_are_one_holder(tmp_path, monkeypatch):
@@ -180,12 +186,13 @@ def dead_pid():
 def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
     for name in (
         ".weights.json.12.partial",
-        "rounds/01/.reference_losses.ab.partial/nats.bin",
-        "runs/a/seed-0/.tmpAb3x9Z",
+        "answers/.doremi.json.12.partial",
+        "reference_losses/0123456789ab/.manifest.json.12.partial",
+        "runs/a-0123456789ab/.tmpAb3x9Z",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    others = ["corpus/.manifest.json.12.partial", "runs/a/model.partial", "runs/a/.tmp", "runs/a/.hidden"]
+    others = ["corpus/.manifest.json.12.partial", "runs/a-b/model.partial", "runs/a-b/.tmp", "runs/a-b/.hidden"]
     for name in others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -205,7 +212,9 @@ def test_in_a_folder_of_others_nothing_of_theirs_is_touched(tmp_path, has_recipe
         ".theirs.partial",
         ".other.json.12.partial",
         "a/.x.1.partial",
-        "runs/b/.c.partial",
+        "runs/b-c/.d.partial",
+        "runs/b-0123456789xy/.d.partial",
+        "reference_losses/mine/.d.partial",
         ".lock",
     ]
     if has_recipe:

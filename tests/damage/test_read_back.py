@@ -20,14 +20,11 @@ MARKER = {
     "num_tokens": 30,
     "train_seconds": 1.5,
     "epochs": {"a": 0.5},
+    "rows": {"a": 3},
+    "passes": {"trained": 3},
     "objective": {"names": ["a"]},
 }
 HISTORY = [{"step": 1, "loss": 2.0}, {"step": 2, "held_out_nats/a": 1.0, "held_out_nats/b": 2.0}]
-ROUNDS = {"status": "converged", "changes": [0.1], "weights": [{"a": 0.5, "b": 0.5}]}
-WEIGHTS = {
-    "train_domain_weights": {"a": 0.25, "b": 0.75},
-    "provenance": {"rounds": ROUNDS, "spread": None, "alarms": [{"name": "x"}]},
-}
 PLAN = {"config": "c", "unit_bytes": 64, "inputs": [["a.jsonl", {"size": 3}]], "commits": {}}
 ENTRY = {"file": "train/a/0", "documents": 1, "tokens": 2, "bytes": 3, "bin_digest": "b", "idx_digest": "i"}
 UNIT = {
@@ -48,8 +45,6 @@ READERS = {
     "marker": (MARKER, "complete.json", finished.facts),
     "objective": (MARKER, "complete.json", finished.objective_state),
     "history": (HISTORY, "history.json", lambda folder: finished.load_history(folder, ["a", "b"])),
-    "answer": (WEIGHTS, "weights.json", lambda folder: finished.answer(folder / "weights.json", ["a", "b"])),
-    "search": (WEIGHTS, "weights.json", lambda folder: finished.search(folder / "weights.json")),
     "plan": (PLAN, "work/plan.json", lambda folder: WorkFolder(folder).commits()),
     "unit": (UNIT, "work/finished/00000.json", lambda folder: WorkFolder(folder).marker(0)),
     "failure": (FAILURE, "work/failed/00000.json", lambda folder: WorkFolder(folder).failures()),

@@ -41,7 +41,7 @@ class Campaign:
         write_corpus(folder)
         self.recipe = write_recipe(folder, steps=steps, eval_steps=2, save_steps=2, logging_steps=2)
         content = yaml.safe_load(self.recipe.read_text())
-        content["reweighting"] = {"reference_cache": True, "seeds": 2}
+        content["methods"] = ["natural", "uniform", {"doremi": {"reference_cache": True, "seeds": 2}}]
         self.recipe.write_text(yaml.safe_dump(content))
         shim = folder / "shim.so"
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", shim, SOURCE, "-ldl"], check=True)
@@ -86,10 +86,10 @@ class Campaign:
         ]
 
     def find(self, beginning, *, mode):
-        """The first call whose kind and path below the run directory begin so."""
+        """The first call whose kind and path below the run directory begin so; the path is a regular expression."""
         kind, path = beginning.split()
-        wanted = f"{kind} {self.folder}/undisturbed{path}"
-        number = next(index for index, call in enumerate(self.calls, start=1) if call.startswith(wanted))
+        wanted = re.compile(rf"{kind} {re.escape(str(self.folder))}/undisturbed{path}")
+        number = next(index for index, call in enumerate(self.calls, start=1) if wanted.match(call))
         return Point(number, beginning, mode)
 
     def check(self, point):

@@ -99,14 +99,14 @@ def bad_results(bench):
 def foreign_run_directory(bench):
     """``--out`` with files of another kind in it."""
     name = bench.pick(
-        "recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "rounds"
+        "recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "runs"
     )
-    if name in ("corpus", "rounds"):
+    if name in ("corpus", "runs"):
         bench.text(f"out/{name}", "a file")
     else:
         bench.text(f"out/{name}", bench.pick(*WRONG_FILES))
-    if name != "rounds":
-        bench.text("out/rounds/01/reference/complete.json", bench.pick(*WRONG_FILES))
+    if name != "runs":
+        bench.text("out/runs/reference-0123456789ab/complete.json", bench.pick(*WRONG_FILES))
     return bench.run("run")
 
 

@@ -87,13 +87,13 @@ def absurd_real(bench):
 def bad_path(bench):
     """A path that the file system has something against, wherever a recipe takes one."""
     keys = ("corpus.inputs", "corpus.tokenizer.path", "models.main", "models.reference", "prior",
-            "weights.baselines", "corpus.store", "evaluation.tasks", "training.arguments.fsdp_config")  # fmt: skip
+            "methods", "corpus.store", "evaluation.tasks", "training.arguments.fsdp_config")  # fmt: skip
     key = bench.pick(*keys)
-    suffix = {"corpus.inputs": ".jsonl", "prior": ".json", "weights.baselines": ".json"}.get(key, "")
+    suffix = {"corpus.inputs": ".jsonl", "prior": ".json", "methods": ".json"}.get(key, "")
     path = bench.pick(bench.bad_path(suffix), f"bad{chr(0)}{suffix}", bench.bad_path(suffix))
     value = {
         "corpus.inputs": [{"path": path, "domain": "a"}],
-        "weights.baselines": [path],
+        "methods": [path],
         "evaluation.tasks": [f"{path}/"],
         "models.main": {"path": f"{path}/"},
         "models.reference": {"path": f"{path}/", "init": "trained"},

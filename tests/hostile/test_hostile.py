@@ -86,4 +86,4 @@ def assert_short(stderr, shown):
 
 def results_in(folder):
     """What only a finished stage may leave behind."""
-    return [name for name in ("rounds", "runs", "weights.json", "results.json") if (folder / name).exists()]
+    return [name for name in ("runs", "answers", "weights.json", "results.json") if (folder / name).exists()]

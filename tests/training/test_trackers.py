@@ -13,6 +13,7 @@ from transformers.integrations.integration_utils import CometCallback, SwanLabCa
 from doremi.cli.main import main
 from doremi.errors import InputError
 from doremi.training import trackers
+from tests import trained
 from tests.end_to_end.conftest import write_corpus, write_recipe
 from tests.processes import ROOT, environment
 from tests.training import wandb_files
@@ -190,8 +191,8 @@ def test_the_models_of_a_run_directory_are_named_after_it(tmp_path):
         override = ["--set", "training.arguments={report_to: tensorboard}"]
         assert main(["train", str(recipe), "--run", "reference", "--out", str(tmp_path / "second"), *override]) == 0
     assert names == [
-        (tmp_path / "first/rounds/01/reference", "exp 7", "reference"),
-        (tmp_path / "second/rounds/01/reference", "second", "reference"),
+        (trained.folder(tmp_path / "first", "reference"), "exp 7", "reference"),
+        (trained.folder(tmp_path / "second", "reference"), "second", "reference"),
     ]
 
 

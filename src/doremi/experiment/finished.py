@@ -1,4 +1,4 @@
-"""What a finished training left in its folder, read back: its marker and its log; and DoReMi's answer."""
+"""What a finished training left in its folder, read back: its marker and its log."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from doremi import files
 from doremi.errors import InputError, RunFailedError
 from doremi.files import checked_json
 from doremi.models import saved_files
-from doremi.weights import DomainWeights
 
 HISTORY, STARTED, LOSSES, FAILED = "history.json", "started.json", "held_out.parquet", "failed.json"
 NOT_OF_THE_MODEL = {
@@ -23,7 +22,6 @@ NOT_OF_THE_MODEL = {
     "tracker.json",
 }  # the last: `doremi.training.trackers.IDENTITY`
 SERIES = ("held_out_nats/", "dro_weights/", "average_weights/", "excess_losses/")  # logged for all domains or none
-ANSWER_REMEDY = "`doremi train RECIPE --run proxy` writes it anew"
 REMEDY = "delete its folder and run the same command to train the model again"
 
 
@@ -41,9 +39,10 @@ class Facts(checked_json.Part):
 
 
 class Answer(checked_json.Part):
-    """The marker of a finished proxy, as far as weights are made of it."""
+    """The marker of a finished run with a policy, as far as weights are made of it."""
 
     objective: dict[str, Any]
+    objective_digest: str | None = None  # see `seal`
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -74,70 +73,22 @@ def objective_state(folder: Path) -> dict[str, Any]:
 
     Raises:
         InputError: the marker is not there, or of another form.
+        RunFailedError: it is not the one that was written.
     """
-    return checked_json.read(folder / files.MARKER, Answer, remedy=REMEDY)["objective"]
-
-
-class Rounds(checked_json.Part):
-    """How the search for the weights went."""
-
-    status: str | None
-    changes: list[float]
-    weights: list[dict[str, float]] = Field(min_length=1)
-
-
-class Search(checked_json.Part):
-    """The provenance of DoReMi's weights, as far as results are made of it."""
-
-    rounds: Rounds
-    spread: dict[str, float] | None
-    alarms: list[dict[str, Any]]
-
-
-class _WeightsFile(checked_json.Part):
-    provenance: Search
-
-
-def seal(weights: Mapping[str, float]) -> dict[str, str]:
-    """What the provenance of weights says so that a digit that changed later is seen; other files do not say it."""
-    return {"weights_digest": files.digest_json(dict(weights))}
-
-
-def answer(path: Path, names: Sequence[str]) -> DomainWeights:
-    """DoReMi's weights, from ``weights.json``.
-
-    Args:
-        path: of the file.
-        names: the domains that they have to be weights of; one that is left out has none.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is of another form, or of other domains.
-        RunFailedError: its weights are not those that were written.
-    """
-    weights = DomainWeights.from_json(path)
-    if not set(weights) <= set(names):
-        raise InputError(f"{path}: weights of other domains than those of the recipe; {ANSWER_REMEDY}")
-    content = files.read_json(path)
-    provenance = content.get("provenance")
-    expected = provenance.get("weights_digest") if isinstance(provenance, dict) else None
-    digest = seal(content.get("train_domain_weights", content))["weights_digest"]
+    path = folder / files.MARKER
+    content = checked_json.read(path, Answer, remedy=REMEDY)
+    expected, digest = content.get("objective_digest"), seal("objective", content["objective"])["objective_digest"]
     if expected not in (None, digest):
         raise RunFailedError(
-            f"{path}: its weights are not those that were written (digest {digest}, expected {expected}). Put back a "
-            f"copy, or {ANSWER_REMEDY}"
+            f"{path}: its objective is not the one that was written (digest {digest}, expected {expected}). Put back a "
+            f"copy, or {REMEDY}"
         )
-    return weights
+    return content["objective"]
 
 
-def search(path: Path) -> dict[str, Any]:
-    """How DoReMi's weights were found: the provenance in ``weights.json``.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is of another form.
-    """
-    return checked_json.read(path, _WeightsFile, remedy=ANSWER_REMEDY)["provenance"]
+def seal(key: str, value: Mapping[str, Any]) -> dict[str, str]:
+    """What is written beside a value, so that a digit that changed later is seen."""
+    return {f"{key}_digest": files.digest_json(dict(value))}
 
 
 def files_to_read(folder: Path) -> list[Path]:

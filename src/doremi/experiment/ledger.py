@@ -12,6 +12,7 @@ from doremi import files, launch
 from doremi.errors import NotFiniteError
 from doremi.experiment import finished, runs
 from doremi.experiment.opening import Experiment
+from doremi.experiment.run_directory import NUM_CHARACTERS
 from doremi.experiment.runs import Reference, TrainingRun
 from doremi.methods import states
 from doremi.methods.protocol import Outcome, Run, Scoring, content
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 COMPARING = ("excess", "reference")  # what policies see that need a reference
 PRECISIONS = ("bf16", "fp16")  # of training.arguments
 MAX_LABEL_CHARACTERS = 60
-NUM_CHARACTERS = 12  # of a digest, in the name of a folder
 _UNSAFE = re.compile(r"[^A-Za-z0-9.()]+")
 
 

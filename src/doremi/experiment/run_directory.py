@@ -35,7 +35,9 @@ FREE_KEYS = (
 )
 
 OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "results.json", "report.html", "report.md")
-OWN_FOLDERS = ("runs/*-*", "reference_losses/*", "answers")
+NUM_CHARACTERS = 12  # of a digest, in the name of a folder
+_DIGEST = "[0-9a-f]" * NUM_CHARACTERS
+OWN_FOLDERS = (f"runs/*-{_DIGEST}", f"reference_losses/{_DIGEST}", "answers")
 
 
 @dataclass(frozen=True)

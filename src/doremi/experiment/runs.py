@@ -154,6 +154,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
         trainer.save_model(str(run.folder))
     passes = {"trained": run.training.steps * run.training.global_batch_size, **trainer.passes()}
     if launch.is_first():
+        state = objective.state_dict()
         # without transformers' summary of the last uninterrupted stretch, which is no part of the run
         history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         files.write_json(run.folder / finished.HISTORY, history)
@@ -168,7 +169,8 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
                 "epochs": trainer.loader.epochs_seen,
                 "rows": trainer.loader.delivered,
                 "passes": passes,
-                "objective": objective.state_dict(),
+                "objective": state,
+                **finished.seal("objective", state),
                 "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
             },
         )

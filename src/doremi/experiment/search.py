@@ -106,7 +106,7 @@ def _provenance(experiment: Experiment, label: str, answer: Answer) -> dict[str,
 
 def _write(path: Path, answer: DomainWeights, provenance: Mapping[str, Any]) -> None:
     if launch.is_first():
-        answer.to_json(path, provenance=dict(provenance) | finished.seal(answer))
+        answer.to_json(path, provenance=dict(provenance) | finished.seal("weights", answer))
     launch.wait_for(lambda: _holds(path, answer), f"the weights in {path}")  # not for older ones that are still there
 
 
