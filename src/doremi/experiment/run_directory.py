@@ -34,7 +34,7 @@ FREE_KEYS = (
     "cluster",
 )
 
-OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "results.json", "report.html", "report.md")
+OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "search.json", "results.json", "report.html", "report.md")
 OWN_FOLDERS = ("runs/*-*", "reference_losses/*", "answers")
 
 
@@ -63,6 +63,11 @@ class RunDirectory:
     def results(self) -> Path:
         """Every number of the comparison."""
         return self.root / "results.json"
+
+    @property
+    def search(self) -> Path:
+        """What the methods answered and how, of a search that may not be verified yet."""
+        return self.root / "search.json"
 
     @property
     def report(self) -> Path:
