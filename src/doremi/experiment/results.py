@@ -49,10 +49,9 @@ def collect_results(experiment: Experiment, found: Mapping[str, Found], arms: Se
         verify=Verify(size=experiment.recipe.verify.size, seeds=experiment.recipe.verify.seeds),
         provenance=provenance(experiment),
     )
+    searching = searched(experiment)
     searches = {
-        arm.label: _search(experiment, study, arm, found[arm.label], arms)
-        for arm in arms
-        if arm.label in searched(experiment)
+        arm.label: _search(experiment, study, arm, found[arm.label], arms) for arm in arms if arm.label in searching
     }
     flops = {label: math.fsum(search.flops.values()) for label, search in searches.items()}
     paid = {label: replace(arm, search_flops=flops.get(label, 0.0)) for label, arm in trained.items()}

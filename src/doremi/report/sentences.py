@@ -20,11 +20,9 @@ OUTCOMES = {
     Outcome.NO_DIFFERENCE: "No difference seen",
     Outcome.NOT_MEASURED: "Seed noise not measured",
 }
-NOT_VERIFIED = (
-    "Not verified: no model was trained to test these weights, and no claim is made that any of them are better."
-)
+NOT_VERIFIED = "Not verified: no model was trained to test these weights, and no claim is made that any are better."
 TO_VERIFY = (
-    "To verify them: doremi run RECIPE, with the same recipe and --out; it compares models trained on every answer."
+    "To verify them: doremi run RECIPE, with the same recipe and --out. It compares models trained on each answer."
 )
 MAX_NAMED = 8
 

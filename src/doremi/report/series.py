@@ -22,11 +22,11 @@ SIGNIFICANT_DIGITS = 5
 
 def chart_data(results: Answers) -> dict[str, Any]:
     """``{"trajectory": ..., "losses": ..., "tasks": ...}``, each None when nothing was recorded."""
-    verified = isinstance(results, Results)
+    verified = results if isinstance(results, Results) else None
     return {
         "trajectory": trajectory_data(results),
-        "losses": losses_data(results) if verified else None,
-        "tasks": tasks_data(results) if verified else None,
+        "losses": verified and losses_data(verified),
+        "tasks": verified and tasks_data(verified),
     }
 
 
