@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from doremi.evidence.parts import ByName, Count, Measured, Part
+from doremi.evidence.parts import Count, Part, Weight
 from doremi.evidence.searches import Search
 
 FORMAT = 2
@@ -17,14 +17,14 @@ class Domain(Part):
     """What may be trained on."""
 
     tokens: Count
-    prior: Measured  # the weight that the reference-weighted mean counts it by
+    prior: Weight  # the weight that the reference-weighted mean counts it by
 
 
 class Answer(Part):
     """How much of each domain, as one method says."""
 
     method: str
-    weights: ByName | None  # None: a policy that moves them while the model trains
+    weights: dict[str, Weight] | None  # None: a policy that moves them while the model trains
 
 
 class Answers(Part):

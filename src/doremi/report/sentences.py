@@ -21,9 +21,7 @@ OUTCOMES = {
     Outcome.NOT_MEASURED: "Seed noise not measured",
 }
 NOT_VERIFIED = "Not verified: no model was trained to test these weights, and no claim is made that any are better."
-TO_VERIFY = (
-    "To verify them: doremi run RECIPE, with the same recipe and --out. It compares models trained on each answer."
-)
+TO_VERIFY = "To verify them: doremi run RECIPE, with the same recipe and --out, compares models trained on each answer."
 MAX_NAMED = 8
 
 
