@@ -1,7 +1,9 @@
-"""`doremi search` alone: weights and a report, no main model; then the report again, and the verified one in its place."""
+"""`doremi search` alone: weights and a report, no main model; then the verified report in its place."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -10,13 +12,12 @@ import yaml
 from doremi import DomainWeights, files
 from doremi.cli.main import main
 from tests import trained
+from tests.end_to_end.conftest import write_corpus, write_recipe
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """(recipe, run directory) of a finished search, what it printed, and its `search.json`."""
-    from tests.end_to_end.conftest import write_corpus, write_recipe
-
+    """Recipe and run directory of `printed`."""
     folder = tmp_path_factory.mktemp("search")
     write_corpus(folder)
     recipe = write_recipe(folder, steps=6, eval_steps=3, save_steps=3, logging_steps=2)
@@ -28,9 +29,7 @@ def searched(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(searched):
-    import contextlib
-    import io
-
+    """What the search printed, once it is finished."""
     recipe, out = searched
     with contextlib.redirect_stdout(io.StringIO()) as stdout:
         assert main(["search", str(recipe), "--out", str(out)]) == 0

@@ -229,10 +229,10 @@ def test_hostile_text_shows_and_runs_nothing(tmp_path):
     assert "\x1b" not in markdown
 
 
-SEEN_TAGS = (
+SEEN_TAGS = (  # noqa: SIM905
     "html head meta title style body main header p h1 h2 h3 nav a b bdi small section div table thead tbody tr th td i "
     "span dl dt dd fieldset legend label input button figure figcaption pre code footer script"
-).split()  # noqa: SIM905
+).split()
 
 
 # Bad input
@@ -262,7 +262,6 @@ def damaged(path, wrong):
     return content
 
 
-@pytest.mark.slow
 def test_a_damaged_file_is_one_line_or_does_no_harm(tmp_path, monkeypatch):
     monkeypatch.setattr(render, "get_plotlyjs", lambda: "")
     run_dir = write_search(tmp_path, BY_HAND)
