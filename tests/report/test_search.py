@@ -176,6 +176,34 @@ def test_alarms_come_first_where_there_are_any(tmp_path, alarms):
     assert ("No check raised an alarm." in twin) != bool(alarms)
 
 
+def test_every_other_search_has_its_figures(tmp_path):
+    """The α of the last step of ``<slow>`` is its ᾱ."""
+    content = copy.deepcopy(BY_HAND)
+    slow = {"web": 0.4, "code": 0.4, "junk": 0.2}
+    series = {name: [weight] for name, weight in slow.items()}
+    content["arms"]["<slow>"] = {"method": "doremi", "weights": slow}
+    content["searches"]["<slow>"] = {
+        "convergence": {"max_change": 0.1, "status": "oscillating", "changes": [0.1, 0.05], "spread": {"web": 0.02}},
+        "trajectory": {"steps": [4], "dro_weights": series, "average_weights": series, "excess_losses": series},
+        "costs": {"proxy": SEARCH["costs"]["proxy"]},
+    }
+    run_dir = write_search(tmp_path, content)
+    page, twin = parse_page(write_report(run_dir).read_text()), (run_dir / "report.md").read_text()
+    expected = {
+        "largest change of a weight": "10.00%",
+        "domains left out": "0",
+        "drift in the last quarter": "0.00%",
+        "spread over the proxies' seeds": "2.00%",
+        "largest change in each round": "10.00%, 5.00%: oscillating",
+    }
+    section = twin[twin.index("## How far the weights of &lt;slow&gt; can be trusted") :]
+    assert dict(table_of(section, "check")) == expected
+    shown = squeezed(page).split("How far the weights of <slow> can be trusted")[1]
+    assert shown.index("Largest change in each round10.00%, 5.00%: oscillating") < shown.index("9.50T")
+    assert [row[0] for row in page.table("costs")[1:]] == ["doremi: reference", "doremi: proxy", "<slow>: proxy"]
+    assert page.table("alarms")[1][1] == f"doremi: {ALARM['finding']}"
+
+
 def test_rules_alone_need_no_search(tmp_path):
     content = {**BY_HAND, "searches": {}}
     run_dir = write_search(tmp_path, content)
@@ -237,14 +265,15 @@ SEEN_TAGS = (  # noqa: SIM905
 
 # Bad input
 
-WRONG = ["without", None, "x", -1, 7, 1e308, True, [], {}, {"x": None}]
+ALIKE = {"code", "junk", "natural", "moving", "proxy"}
+WRONG = ["without", None, "x", -1, 1e308, [], {"x": None}]
 
 
 def places(value, path=()):
     yield path
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
-        if not isinstance(key, int) or key == 0:  # the first of a list stands for the others
+        if key not in ALIKE and not (isinstance(key, int) and key):  # the first stands for the others
             yield from places(child, (*path, key))
 
 
@@ -270,7 +299,9 @@ def test_a_damaged_file_is_one_line_or_does_no_harm(tmp_path, monkeypatch):
         for wrong in WRONG:
             (run_dir / "search.json").write_text(json.dumps(damaged(path, wrong)))
             try:
-                write_report(run_dir)
+                found = results_file.load_latest(run_dir)
+                render.render_search_page(found, recipe="", weights="")
+                render.render_search(found, recipe="")
             except InputError as error:
                 refusals.append(str(error))
     assert len(refusals) > 200

@@ -52,6 +52,10 @@ class Answers(Part):
         """The control first, then the others in the order of the file."""
         return [self.control, *(name for name in self.arms if name != self.control)]
 
+    def led_by(self, label: str) -> Answers:
+        """The same with one search alone, which is therefore the lead."""
+        return self.model_copy(update={"searches": {label: self.searches[label]}})
+
 
 def check_arms(arms: Collection[str], named: Iterable[tuple[str, str]]) -> None:
     """Every arm that is named somewhere is there.

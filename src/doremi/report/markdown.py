@@ -36,7 +36,7 @@ def render_search(answers: Answers, *, recipe: str) -> str:
     """The document of a search that is not verified: alarms first, where there are any."""
     weights, doubts = [_before_and_after(answers), _every_answer(answers)], [_trust(answers)]
     found = doubts + weights if trust.alarm_rows(answers) else weights + doubts
-    sections = (_search_head(answers), *found, _search_cost(answers), _recipe(answers, recipe))
+    sections = (_search_head(answers), *found, _others(answers), _search_cost(answers), _recipe(answers, recipe))
     return "\n\n".join(block for section in sections for block in section) + "\n"
 
 
@@ -59,6 +59,12 @@ def _every_answer(answers: Answers) -> Iterator[str]:
     )  # fmt: skip
     if found := sentences.at_floor(answers):
         yield paragraph("Domains", found)
+
+
+def _others(answers: Answers) -> Iterator[str]:
+    for label, facts in sentences.other_searches(answers):
+        yield f"## How far the weights of {markdown_text(label)} can be trusted"
+        yield table(["check", "figure"], facts)
 
 
 def _search_cost(answers: Answers) -> Iterator[str]:

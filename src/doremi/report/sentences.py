@@ -9,6 +9,7 @@ from doremi.evidence.answers import Answers
 from doremi.evidence.comparing import Comparison
 from doremi.evidence.outcomes import Outcome, Tally
 from doremi.evidence.schema import Results
+from doremi.evidence.searches import Convergence
 from doremi.evidence.speed_up import SpeedUp
 from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
@@ -153,6 +154,21 @@ def trust_facts(results: Answers) -> list[tuple[str, str]]:
     if (spread := trust.largest_spread(results)) is not None:
         facts.append(("spread over the proxies' seeds", numbers.percent(spread)))
     return facts
+
+
+def other_searches(results: Answers) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What the weights of every search but the first show, by its label: as `trust_facts`, and how its rounds went."""
+    return [
+        (visible(label), trust_facts(results.led_by(label)) + _rounds(search.convergence))
+        for label, search in [*results.searches.items()][1:]
+    ]
+
+
+def _rounds(convergence: Convergence | None) -> list[tuple[str, str]]:
+    if convergence is None or not convergence.changes:
+        return []
+    changes = ", ".join(map(numbers.percent, convergence.changes))
+    return [("largest change in each round", f"{changes}: {visible(convergence.status or 'not judged')}")]
 
 
 def at_floor(results: Answers) -> str | None:
