@@ -24,7 +24,9 @@ def finished(tmp_path_factory):
     write_corpus(folder)
     recipe = write_recipe(folder, steps=2, eval_steps=2, save_steps=2, logging_steps=2)
     content = yaml.safe_load(recipe.read_text())
-    recipe.write_text(yaml.safe_dump(content | {"methods": ["natural", "uniform", {"doremi": {"reference_cache": True}}]}))
+    recipe.write_text(
+        yaml.safe_dump(content | {"methods": ["natural", "uniform", {"doremi": {"reference_cache": True}}]})
+    )
     assert in_process("run", recipe, "--out", folder / "out") == 0
     return folder
 
