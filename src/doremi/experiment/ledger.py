@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from doremi.errors import NotFiniteError
 from doremi.evaluation.config import EvaluationConfig
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.paired_documents import DocumentLosses
-from doremi.experiment import finished, outcome_alone, runs
+from doremi.experiment import finished, garbage, outcome_alone, runs
 from doremi.experiment.opening import Experiment
 from doremi.experiment.runs import Reference, TrainingRun
 from doremi.methods import states
@@ -86,15 +86,18 @@ def train(experiment: Experiment, asked: Iterable[Run]) -> list[Outcome]:
         InputError: see `runs.train`.
         RunFailedError: a checkpoint could not be saved. A loss that is not finite is an outcome.
     """
-    return [_train(experiment, run) for run in asked]
+    with garbage.swept() as sweep:
+        return [_train(experiment, run, sweep) for run in asked]
 
 
-def _train(experiment: Experiment, run: Run) -> Outcome:
+def _train(experiment: Experiment, run: Run, sweep: Callable[[], object]) -> Outcome:
     known = outcome(experiment, run)
     if known is not None:
         logger.info("%s: %s earlier, skipped", run.label or run.size, "failed" if known.failure else "finished")
         return known
     planned = training_run(experiment, run)
+    if not run.keep:
+        sweep()
     try:
         runs.train(planned, experiment.store, shared=experiment.shared)
     except NotFiniteError as error:  # it would be so again; killed ones are trained on by the same command
