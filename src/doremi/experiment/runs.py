@@ -22,7 +22,7 @@ from doremi.training.config import TrainingConfig
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback
 
     from doremi.corpus import TokenStore
     from doremi.evaluation.perplexity import HeldOutSet
@@ -223,7 +223,6 @@ def _held_out(run: TrainingRun, store: TokenStore, shared: Shared, *, cap: int |
 def _trainer(run: TrainingRun, store: TokenStore, shared: Shared, *, model: PreTrainedModel, **kwargs: Any) -> Any:
     from doremi.experiment.held_out_curve import HeldOutCurve
     from doremi.training.arguments import learning_rate_schedule
-    from doremi.training.timed_saving import TimedSaving
     from doremi.training.trainer import DoReMiTrainer
 
     held_out = _held_out(run, store, shared, cap=run.evaluation.max_tokens_per_domain)
@@ -235,12 +234,20 @@ def _trainer(run: TrainingRun, store: TokenStore, shared: Shared, *, model: PreT
         mixture=run.training.mixture(),
         allow_absent_domains=run.policy is not None and run.policy.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
-        callbacks=[curve] if run.is_kept or launch.world_size() > 1 else [curve, TimedSaving()],
+        callbacks=[curve, *_saving(run)],
         processing_class=shared.tokenizer(store),
         passed=None if run.is_kept else shared.passed,
         **kwargs,
     )
     return trainer
+
+
+def _saving(run: TrainingRun) -> list[TrainerCallback]:
+    """What decides when checkpoints are saved, beside ``save_steps``: several processes save by those always."""
+    from doremi.training import timed_saving
+
+    is_timed = not run.is_kept and launch.world_size() == 1
+    return [timed_saving.TimedSaving(timed_saving.SECONDS)] if is_timed else []
 
 
 def _group(run: TrainingRun) -> str:

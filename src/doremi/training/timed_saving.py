@@ -17,7 +17,7 @@ class TimedSaving(TrainerCallback):
     For a single process: several have several clocks, and would have to agree. What the interruption saves it saves.
     """
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last = time.monotonic()
 

@@ -89,7 +89,7 @@ class DoReMiTrainer(Trainer):
         self.objective = objective
         self._schedule = learning_rate_schedule
         self._on_update = on_update
-        self._passed = passed or PassedProbes()
+        self._passed = passed
         self._allow_absent_domains = allow_absent_domains
         if args.n_gpu > 1:
             raise InputError(f"one process sees {args.n_gpu} GPUs; start one for each of them, with torchrun")
@@ -183,7 +183,7 @@ class DoReMiTrainer(Trainer):
         probe = self._check_losses(model, mixture)
         if probe is not None and self.objective.compares_losses:
             check = partial(probe.check_repeatable, already_off=changed)
-            self._passed.once(check, kind=f"repeatable {self._kind(model, mixture)}")
+            self._once(check, "repeatable", model, mixture)
         is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
         if probe is not None and self._may_find_unused and is_replicated:
             self._look_for_unused(probe)
@@ -199,8 +199,8 @@ class DoReMiTrainer(Trainer):
         if not isinstance(model, PreTrainedModel) or is_elsewhere:
             return None
         # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
-        kind = self._kind(model, mixture)
-        self._passed.once(partial(suitability.check_model, model, documents=mixture.documents), kind=f"small {kind}")
+        small = partial(suitability.check_model, model, documents=mixture.documents)
+        self._once(small, "small copy", model, mixture)
         has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
         probe = Probe(
             model,
@@ -208,22 +208,25 @@ class DoReMiTrainer(Trainer):
             sequence_length=mixture.sequence_length,
             autocast=self.accelerator.autocast if has_flash else nullcontext,
         )
-        self._passed.once(partial(probe.check, documents=mixture.documents), kind=f"itself {kind}")
+        self._once(partial(probe.check, documents=mixture.documents), "losses", model, mixture)
         return probe
 
-    def _kind(self, model: PreTrainedModel, mixture: MixtureSettings) -> str:
-        """Digest of what the answers of probes depend on, beside the values of parameters."""
-        first = next(model.parameters())
-        return files.digest_json(
-            {
-                "class": f"{type(model).__module__}.{type(model).__qualname__}",
-                "configuration": suitability.identity(model.config),
-                "attention": model.config._attn_implementation,
-                "rows": [mixture.documents, mixture.sequence_length],
-                "computed_in": [str(first.device), str(first.dtype), self.args.bf16, self.args.fp16],
-                "is_measured": self.objective.compares_losses,
-            }
-        )
+    def _once(self, check: Callable[[], None], what: str, model: PreTrainedModel, mixture: MixtureSettings) -> None:
+        """Check a model, unless one was passed whose answer would be the same, whatever the values of parameters."""
+        if self._passed is None:
+            check()
+            return
+        parameter = next(model.parameters())
+        kind = {
+            "check": what,
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "configuration": suitability.identity(model.config),
+            "attention": model.config._attn_implementation,
+            "rows": [mixture.documents, mixture.sequence_length],
+            "computed_in": [str(parameter.device), str(parameter.dtype), self.args.bf16, self.args.fp16],
+            "is_measured": self.objective.compares_losses,  # and without noise
+        }
+        self._passed.once(check, kind=files.digest_json(kind))
 
     def _prepare_reference(self, mixture: MixtureSettings) -> None:
         reference = self.objective.reference
