@@ -66,8 +66,9 @@ def test_a_bit_of_the_reference_that_flipped_before_the_proxy_is_trained(command
     flip_a_bit(trained.folder(out, "reference") / name)
     code, message = command("train", "--run", "proxy")
     assert code == 1
+    folder = trained.folder(out, "reference")
     assert re.fullmatch(
-        rf"doremi: the run failed: {trained.folder(out, 'reference')}: {re.escape(name)} has other content than was saved "
+        rf"doremi: the run failed: {folder}: {re.escape(name)} has other content than was saved "
         r"\(digest [0-9a-f]{32}, expected [0-9a-f]{32}\)\. Put back a copy, or delete the folder and run the same "
         "command to train it again",
         message,
