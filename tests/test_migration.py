@@ -151,7 +151,8 @@ def test_natural_weights_in_both_countings_of_upstream(tmp_path, hub, monkeypatc
         save_rows(preprocessed / "validation" / domain, domain, tokenizer=hub, num_rows=2, start=9000)
     epochs = {"ArXiv": 2.0, "Github": 1.0, "Wikipedia (en)": 3.0}  # of the Pile
     expected = {name: shards[name] * epochs[name] / 13 for name in shards}  # rows of one length fill a chunk each
-    recipe = yaml.safe_load(blocks("yaml")[0]) | {"prior": "natural(packed)", "epochs": epochs}
+    weights = {"prior": "natural(packed)", "epochs": epochs, "methods": ["natural(packed)", "doremi"]}
+    recipe = yaml.safe_load(blocks("yaml")[0]) | weights
     paths = {"/path/to/preprocessed": preprocessed}
     write_recipe(tmp_path, yaml.safe_dump(recipe), paths)
     monkeypatch.chdir(tmp_path)

@@ -119,6 +119,7 @@ def kill_when(recipe, out, sign):
     return log.read_text()
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_and_restarted_ends_with_the_same_weights(tmp_path, recipe):
     assert doremi("run", recipe, "--out", tmp_path / "whole")[0] == 0
     logs = [kill_when(recipe, tmp_path / "killed", sign) for _, sign in KILLS]
