@@ -58,6 +58,6 @@ def test_a_broken_pipe_that_is_not_the_readers_is_a_bug(weights, monkeypatch):
     def fail(text):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(cli_weights, "_load", fail)
+    monkeypatch.setattr(cli_weights, "_file", fail)
     with pytest.raises(BrokenPipeError):
         main(["weights", "show", str(weights)])
