@@ -143,7 +143,7 @@ def test_any_method(monkeypatch):
     assert found["long"].num_tokens == 2 * STEPS * BATCH * LENGTH
 
 
-def test_models_that_are_not_kept_take_no_disk_and_are_others(monkeypatch, tmp_path):
+def test_models_that_are_not_kept_take_no_disk_and_are_others(monkeypatch):
     recipe, sizes = (
         make(methods=["natural", "tests:Swarm"]),
         {name: size.num_parameters for name, size in SIZES.items()},
