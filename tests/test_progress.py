@@ -112,3 +112,10 @@ def test_a_file_that_takes_long_to_prepare(tmp_path, monkeypatch, caplog):
     lines = [message for message in caplog.messages if message.startswith("tokenise: 0 of 1 input files, ")]
     assert lines
     assert all(line.endswith(" MB so far") for line in lines)
+
+
+def test_of_several_processes_the_first_one_shows_it(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with progress.shown("evaluate", total=3, unit="windows") as advance:
+        advance(3)
+    assert capsys.readouterr().err == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -10,9 +10,9 @@ from doremi import DomainWeights
 from doremi.errors import InputError
 from doremi.methods import named
 from doremi.methods.protocol import Answer, Run
-from doremi.planning import stages
+from doremi.planning import disk, stages
 from doremi.weights import uniform
-from tests.planning.recipes import BATCH, LENGTH, ROWS, STEPS, forward, inputs, make, planned
+from tests.planning.recipes import BATCH, LENGTH, ROWS, SIZES, STEPS, forward, inputs, make, planned
 
 ROWS_OF = {"small": 100, "large": 3000}
 
@@ -119,12 +119,16 @@ class Swarm:
 
     sizes: tuple[float, ...] = (0.25, 0.75)
     extra: list = field(default_factory=list, compare=False)
+    keep: bool = True
 
     def ask(self, bench, done):
         if done:
             return []
         weights = [DomainWeights(dict(zip(bench.names, (size, 1 - size), strict=True))) for size in self.sizes]
-        swarm = [Run("proxy", bench.seed, each, label=f"swarm, {place}") for place, each in enumerate(weights)]
+        swarm = [
+            Run("proxy", bench.seed, each, keep=self.keep, label=f"swarm, {place}")
+            for place, each in enumerate(weights)
+        ]
         return [*swarm, Run("proxy", bench.seed, weights[0], steps=2 * STEPS, label="long")]
 
     def answer(self, bench, done):
@@ -137,6 +141,25 @@ def test_any_method(monkeypatch):
     assert models(found) == {"swarm": 2, "long": 1, "natural": 1, "Swarm": 1}
     assert found["swarm"].flops == found["long"].flops == 2 * ROWS * 3 * forward("proxy")
     assert found["long"].num_tokens == 2 * STEPS * BATCH * LENGTH
+
+
+def test_models_that_are_not_kept_take_no_disk_and_are_others(monkeypatch):
+    recipe, sizes = (
+        make(methods=["natural", "tests:Swarm"]),
+        {name: size.num_parameters for name, size in SIZES.items()},
+    )
+    needed = {}
+    for keep in (True, False):
+        monkeypatch.setattr(named.Own, "method", Swarm(keep=keep))
+        found = planned(recipe)
+        assert models(found) == {"swarm": 2, "long": 1, "natural": 1, "Swarm": 1}
+        needed[keep] = disk.estimate(recipe, [*found.values()], [], corpus=None)
+    assert needed[True].models == 4 * (3 * sizes["proxy"] + 2 * sizes["main"])
+    assert needed[False].models == needed[True].models - 4 * 2 * sizes["proxy"]
+    assert needed[False].checkpoints < needed[True].checkpoints
+    run = Run("proxy", 0, uniform(("a", "b")))
+    key = inputs(recipe).key
+    assert key(run) != key(replace(run, keep=False))
 
 
 def test_measuring_before_the_first_backward_pass():

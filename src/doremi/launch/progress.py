@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from tqdm import tqdm as text_bar
 from tqdm.auto import tqdm
 
+from doremi.launch.processes import is_first
+
 SECONDS_BETWEEN_LINES = 30.0
 
 
@@ -32,12 +34,17 @@ def line(text: str) -> None:
 def shown(description: str, *, total: int, unit: str, is_size: bool = False) -> Iterator[Callable[[int], object]]:
     """Show how much of ``total`` is done; yields what is to be called with the amount done since the call before.
 
+    Of several processes the first one shows it.
+
     Args:
         description: of the operation, such as ``evaluate main``.
         total: amount of work.
         unit: of the amounts, such as ``windows``.
         is_size: write amounts as 1.5M instead of 1,500,000.
     """
+    if not is_first():
+        yield lambda amount: None
+        return
     if is_watched():
         with tqdm(desc=description, total=total, unit=f" {unit}", unit_scale=is_size, dynamic_ncols=True) as bar:
             yield bar.update

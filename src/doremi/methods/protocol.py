@@ -107,7 +107,7 @@ class Outcome:
 
     run: Run
     nats: Mapping[str, float] = field(default_factory=dict)  # per target token, by set; empty if it was not scored
-    documents: Mapping[str, DocumentLosses] = field(default_factory=dict)  # the same by document
+    documents: Mapping[str, DocumentLosses] = field(default_factory=dict)  # the same; none of kept runs
     realised: Mapping[str, int] = field(default_factory=dict)  # rows that were delivered, by domain
     state: Any = None
     history: Sequence[Mapping[str, Any]] = ()
