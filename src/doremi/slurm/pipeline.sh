@@ -12,25 +12,28 @@ recipe=$run/recipe.yaml
 submit_all() {
     refuse_if_queued
     : > "$run/slurm/jobs"
-    local prepared searched last name
+    local prepared searched last='' name
     prepared=$(submit_preparation)
     searched=$prepared
     if [ "$searches" = yes ]; then
         searched=$(submit search "afterok:$prepared" "${training[@]}" -- search)
     fi
-    last=$prepared
+    # One after the other: two methods may give the same weights, and then share their models. A model that fails is
+    # left out of the comparison, so that those after it are trained all the same.
+    local ready=afterok:$prepared
     if [ "$known_share_models" = yes ] || [ "${#known[@]}" -eq 0 ]; then
-        last=$searched
+        ready=afterok:$searched
     fi
-    # one after the other: two methods may give the same weights, and then share their models
     for name in ${known[@]+"${known[@]}"}; do
-        last=$(submit verify "afterok:$last" "${training[@]}" -- train "$name")
+        last=$(submit verify "$ready" "${training[@]}" -- train "$name")
+        ready=afterany:$last
     done
-    [ "$last" = "$searched" ] || last=$last:$searched
+    ready=afterok:$searched${last:+,afterany:$last}
     for name in ${to_be_found[@]+"${to_be_found[@]}"}; do
-        last=$(submit verify "afterok:$last" "${training[@]}" -- train "$name")
+        last=$(submit verify "$ready" "${training[@]}" -- train "$name")
+        ready=afterok:$searched,afterany:$last
     done
-    submit evaluation "afterok:$last" "${evaluating[@]}" -- evaluate > /dev/null
+    submit evaluation "$ready" "${evaluating[@]}" -- evaluate > /dev/null
     echo "submitted: $(paste -sd, "$run/slurm/jobs")"
 }
 
