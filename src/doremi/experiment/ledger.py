@@ -11,7 +11,7 @@ from typing import Any
 from doremi import files, launch
 from doremi.errors import NotFiniteError
 from doremi.experiment import finished, runs
-from doremi.experiment.opening import Experiment
+from doremi.experiment.opening import COMPARING, Experiment, check_reference
 from doremi.experiment.run_directory import NUM_CHARACTERS
 from doremi.experiment.runs import Reference, TrainingRun
 from doremi.methods import states
@@ -19,7 +19,6 @@ from doremi.methods.protocol import Outcome, Run, Scoring, content
 
 logger = logging.getLogger(__name__)
 
-COMPARING = ("excess", "reference")  # what policies see that need a reference
 PRECISIONS = ("bf16", "fp16")  # of training.arguments
 MAX_LABEL_CHARACTERS = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.()]+")
@@ -112,6 +111,7 @@ def _reference(experiment: Experiment, run: Run) -> Reference | None:
     else:
         from doremi.models import loading
 
+        check_reference(experiment, run)
         config = experiment.recipe.models.reference
         folder = loading.trained_reference(config, tokenizer_digest=experiment.store.tokenizer_digest)
         digest = runs.model_digest(folder)
