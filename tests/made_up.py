@@ -88,7 +88,14 @@ def finish_search(experiment, *by_round, proxy_log=lambda number: (), **facts):
                 finish(experiment, run, **facts)
             else:
                 state = state_of(experiment, run, by_round[number - 1])
-                finish(experiment, run, objective=state, history=proxy_log(number), **finished.seal("objective", state), **(facts | of_proxies))
+                finish(
+                    experiment,
+                    run,
+                    objective=state,
+                    history=proxy_log(number),
+                    **finished.seal("objective", state),
+                    **(facts | of_proxies),
+                )
             done.append(ledger.outcome(experiment, run))
     return search.known(experiment)
 

@@ -101,7 +101,6 @@ def ask_all(tmp_path, monkeypatch):
         step = int(model.name.split("-")[1]) if model.name.startswith("checkpoint") else 30
         return {"a": result("a", [1.0] * step + [0.0] * (100 - step))}
 
-
     def steps(folder):
         return [20, 30] if "-seed-" in folder.name else [10, 20, 30]  # one has a checkpoint more
 

@@ -24,7 +24,9 @@ def finished(tmp_path_factory):
     write_corpus(folder)
     recipe = write_recipe(folder, steps=2, eval_steps=2, save_steps=2, logging_steps=2)
     content = yaml.safe_load(recipe.read_text())
-    recipe.write_text(yaml.safe_dump(content | {"methods": ["natural", "uniform", {"doremi": {"reference_cache": True}}]}))
+    recipe.write_text(
+        yaml.safe_dump(content | {"methods": ["natural", "uniform", {"doremi": {"reference_cache": True}}]})
+    )
     assert in_process("run", recipe, "--out", folder / "out") == 0
     return folder
 
@@ -64,8 +66,9 @@ def test_a_bit_of_the_reference_that_flipped_before_the_proxy_is_trained(command
     flip_a_bit(trained.folder(out, "reference") / name)
     code, message = command("train", "--run", "proxy")
     assert code == 1
+    folder = trained.folder(out, "reference")
     assert re.fullmatch(
-        rf"doremi: the run failed: {trained.folder(out, 'reference')}: {re.escape(name)} has other content than was saved "
+        rf"doremi: the run failed: {folder}: {re.escape(name)} has other content than was saved "
         r"\(digest [0-9a-f]{32}, expected [0-9a-f]{32}\)\. Put back a copy, or delete the folder and run the same "
         "command to train it again",
         message,

@@ -23,7 +23,7 @@ def test_ratio_of_weights():
     results = make_results(2)
     results["domains"]["stdlib"]["prior"], results["domains"]["ml-libraries"]["prior"] = 0.2, 0.0
     answer(results).update({"stdlib": 0.5, "ml-libraries": 0.5})
-    rows = {row.name: row.ratio for row in views.domain_rows(parse(results))}
+    rows = {row.name: row.ratio for row in views.weights_rows(parse(results))}
     assert rows == {"stdlib": pytest.approx(2.5), "ml-libraries": None}
 
 

@@ -20,10 +20,9 @@ from doremi.cli.plan import add_plan
 from doremi.cli.prepare import add_executor, add_tokenizer_backend, prepare_in_tasks
 from doremi.cli.recipes import add_recipe
 from doremi.cli.slurm import add_slurm, write_pipeline
-from doremi.cli.weights import add_weights
+from doremi.cli.weights import add_weights, show_weights
 from doremi.errors import InputError, RunFailedError, shorten, shown, text_problem
 from doremi.launch import console, interruption
-from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
     from doremi.evidence.schema import Results
@@ -297,8 +296,8 @@ def _search(experiment: Experiment, options: argparse.Namespace) -> None:
 
     pipeline.search(experiment)
     if launch.is_first():
-        weights = experiment.directory.weights
-        console.show(tables.weights_table(DomainWeights.from_json(weights)), f"weights  {weights}")
+        show_weights(experiment.directory.weights)
+        console.show(f"weights  {experiment.directory.weights}\nreport   {experiment.directory.report}")
 
 
 def _prepare(experiment: Experiment, options: argparse.Namespace) -> None:

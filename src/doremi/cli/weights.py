@@ -107,9 +107,14 @@ def _show(options: argparse.Namespace) -> None:
         for label, fact in (("tokenizer", known.tokenizer), ("counts", known.counts), ("source", known.source)):
             console.show(console.wrapped(f"{label}: {fact}", indent="  ", first=""))
         return
+    show_weights(_file(options.weights))
+
+
+def show_weights(path: Path) -> None:
+    """Print a weights file: each weight with its spread, and what the file says of its origin, alarms included."""
     from doremi.weights import provenance
 
-    weights, origin = _load(options.weights), provenance.read(_file(options.weights))
+    weights, origin = DomainWeights.from_json(path), provenance.read(path)
     console.show(tables.weights_table(weights, spread=origin.spread))
     for line in provenance.describe(origin):
         console.show(console.wrapped(line, indent="  ", first=""))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from doremi.evidence import curves
+from doremi.evidence.answers import FORMAT, Domain
 from doremi.evidence.comparing import (
     Comparison,
     Evidence,
@@ -17,7 +18,7 @@ from doremi.evidence.comparing import (
     with_family,
 )
 from doremi.evidence.recommending import recommend, verdict
-from doremi.evidence.schema import FORMAT, Arm, Domain, EvaluationSet, Results, mean
+from doremi.evidence.schema import Arm, EvaluationSet, Results, mean
 from doremi.evidence.searches import Explained, Floor, Search
 from doremi.evidence.speed_up import cost
 from doremi.evidence.study import Study, TrainedArm

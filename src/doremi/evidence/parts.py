@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 Count = Annotated[int, Strict()]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Measured = Number | None  # None: could not be measured, or is not known
+Weight = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None  # None: it moves
 ByName = dict[str, Measured]
 SeriesByName = dict[str, list[Measured]]
 

@@ -1,23 +1,26 @@
-"""`results.json` as a file: written whole, and checked before any of it is shown."""
+"""`results.json` and `search.json` as files: written whole, and checked before any of it is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from doremi import files, redaction
 from doremi.errors import InputError, MissingFileError
-from doremi.evidence.schema import FORMAT, Results
+from doremi.evidence.answers import FORMAT, Answers
+from doremi.evidence.schema import Results
 
-NAME = "results.json"
+NAME, SEARCH = "results.json", "search.json"
 NUM_SHOWN_PROBLEMS = 3
-REMEDY = "run `doremi evaluate RECIPE` to write it anew"
+VERBS = {NAME: "evaluate", SEARCH: "search"}  # what writes it
+
+Shown = TypeVar("Shown", bound=Answers)
 
 
-def write(path: Path, results: Results) -> None:
+def write(path: Path, results: Answers) -> None:
     """Write the file, whole or not at all."""
     files.write_json(path, results.model_dump())
 
@@ -34,7 +37,23 @@ def load(run_dir: Path) -> Results:
     path = run_dir / NAME
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; `doremi evaluate RECIPE` writes it once the runs are trained")
-    results = parse(files.read_json(path), source=str(path))
+    return _load(path, Results)
+
+
+def load_latest(run_dir: Path) -> Answers:
+    """What is known in a run directory: its results, or the answers of a search that is not verified yet.
+
+    Raises:
+        MissingFileError: there is no such folder, or neither of the files.
+        InputError: see `load`.
+    """
+    if (run_dir / SEARCH).is_file() and not (run_dir / NAME).exists():
+        return _load(run_dir / SEARCH, Answers)
+    return load(run_dir)
+
+
+def _load(path: Path, schema: type[Shown]) -> Shown:
+    results = _parse(files.read_json(path), schema, source=str(path), verb=VERBS[path.name])
     if command := results.provenance.get("command"):
         results.provenance["command"] = redaction.published(str(command))
     return results
@@ -63,12 +82,17 @@ def parse(content: Mapping[str, Any], *, source: str = "results") -> Results:
     Raises:
         InputError: it is of an older format, or does not follow the schema; the message lists the first few problems.
     """
+    return _parse(content, Results, source=source, verb=VERBS[NAME])
+
+
+def _parse(content: Any, schema: type[Shown], *, source: str, verb: str) -> Shown:
+    remedy = f"run `doremi {verb} RECIPE` to write it anew"
     if isinstance(content, Mapping) and content.get("format") == 1:
-        raise InputError(f"{source}: of format 1, from an older version; this one reads format {FORMAT}; {REMEDY}")
+        raise InputError(f"{source}: of format 1, from an older version; this one reads format {FORMAT}; {remedy}")
     try:
-        return Results.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error)}") from None
+        raise InputError(f"{source}: {_explain(error)}. Delete the file and {remedy}") from None
 
 
 def _explain(error: ValidationError) -> str:
@@ -77,7 +101,4 @@ def _explain(error: ValidationError) -> str:
         for problem in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     more = f" (and {len(problems) - NUM_SHOWN_PROBLEMS} more)" if len(problems) > NUM_SHOWN_PROBLEMS else ""
-    return (
-        f"not the results of an experiment: {'; '.join(problems[:NUM_SHOWN_PROBLEMS])}{more}. "
-        f"Delete the file and {REMEDY}"
-    )
+    return f"not the results of an experiment: {'; '.join(problems[:NUM_SHOWN_PROBLEMS])}{more}"

@@ -7,20 +7,17 @@ be missing: files written by hand are shown as far as they go.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from doremi.evidence.answers import Answer, Answers, check_arms
 from doremi.evidence.comparing import Comparison
 from doremi.evidence.curves import Curve
 from doremi.evidence.few_shot import FewShot
 from doremi.evidence.parts import ByName, Count, Measured, Number, Part
-from doremi.evidence.searches import Search
 from doremi.evidence.targets import KEYS, LABELS, NATS, OWN
-from doremi.weights.alarm import Alarm
-
-FORMAT = 2
 
 
 class EvaluationSet(Part):
@@ -32,18 +29,9 @@ class EvaluationSet(Part):
     trained_on: bool = True  # it is the held-out text of a domain
 
 
-class Domain(Part):
-    """What may be trained on."""
-
-    tokens: Count
-    prior: Measured  # the weight that the reference-weighted mean counts it by
-
-
-class Arm(Part):
+class Arm(Answer):
     """The models trained on one answer, a model for each seed."""
 
-    method: str
-    weights: ByName | None  # None: a policy that moves them while the model trains
     seeds: list[Count]
     nats: dict[str, list[Measured]]  # by set, per target token
     search_flops: Measured = None  # of finding the weights, once
@@ -91,35 +79,25 @@ class Verify(Part):
     seeds: Count
 
 
-class Results(Part):
+class Results(Answers):
     """All of `results.json`. The comparison that the experiment is for is the first, if there is any."""
 
-    format: Literal[2]
     target: Literal["uniform", "reference", "worst"] | dict[str, Number]  # the last: weights of sets
     unit: str = NATS  # of the target
     sets: dict[str, EvaluationSet]
-    domains: dict[str, Domain]
     arms: dict[str, Arm]
-    control: str  # the arm that all others are compared with
     comparisons: list[Comparison] = Field(default_factory=list)
     verdict: str
     recommendation: Recommendation | None = None
     verify: Verify | None = None
-    searches: dict[str, Search] = Field(default_factory=dict)  # by arm
-    alarms: list[Alarm] = Field(default_factory=list)  # that are of no one search: methods whose models failed
     tasks: FewShot | None = None
-    provenance: dict[str, Any]
 
     @model_validator(mode="after")
     def _refers_to_its_own_arms(self) -> Results:
-        named = [("control", self.control)]
-        named += [(f"same_as of {label!a}", arm.same_as) for label, arm in self.arms.items() if arm.same_as is not None]
-        named += [("searches", label) for label in self.searches]
+        named = [(f"same_as of {label!a}", arm.same_as) for label, arm in self.arms.items() if arm.same_as is not None]
         named += [("comparisons", arm) for found in self.comparisons for arm in (found.tuned, found.baseline)]
         named += [("recommendation", self.recommendation.arm)] if self.recommendation else []
-        for place, arm in named:
-            if arm not in self.arms:
-                raise ValueError(f"{place}: {arm!a} is no arm; there are {list(self.arms)}")
+        check_arms(self.arms, named)
         return self
 
     @model_validator(mode="after")
@@ -141,11 +119,6 @@ class Results(Part):
     def lead(self) -> str:
         """The arm of the headline; the control itself where nothing was compared."""
         return self.headline.tuned if self.headline else self.control
-
-    @property
-    def arm_names(self) -> list[str]:
-        """The control first, then the others in the order of the file."""
-        return [self.control, *(name for name in self.arms if name != self.control)]
 
     @property
     def summary_labels(self) -> dict[str, str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from doremi import files, launch
 from doremi.errors import NotFiniteError
-from doremi.experiment import finished, runs
+from doremi.evaluation.config import EvaluationConfig
+from doremi.evidence.comparing import nats_per_token
+from doremi.evidence.paired_documents import DocumentLosses
+from doremi.experiment import finished, garbage, outcome_alone, runs
 from doremi.experiment.opening import COMPARING, Experiment, check_reference
 from doremi.experiment.run_directory import NUM_CHARACTERS
 from doremi.experiment.runs import Reference, TrainingRun
@@ -47,6 +50,7 @@ def training_run(experiment: Experiment, run: Run) -> TrainingRun:
         state=None if run.policy is None else run.policy.init(experiment.bench),
         reference=_reference(experiment, run),
         scoring=run.scoring or Scoring(),
+        scored_at_the_end=None if run.keep else _at_the_end(recipe.evaluation),
     )
     digest = found.digest(experiment.store.digest)
     return found.in_folder(_folder(experiment.directory.runs, label=run.label or run.size, digest=digest))
@@ -63,9 +67,11 @@ def outcome(experiment: Experiment, run: Run) -> Outcome | None:
         return Outcome(run, failure=failure)
     if not runs.is_finished(planned, experiment.store):
         return None
-    facts = finished.facts(planned.folder)
+    facts, documents = finished.facts(planned.folder), _documents(experiment, planned)
     return Outcome(
         run,
+        nats=nats_per_token(documents),
+        documents=documents,
         realised=facts["rows"],
         state=_state(experiment, run, planned.folder),
         history=finished.load_history(planned.folder, experiment.names),
@@ -79,25 +85,43 @@ def train(experiment: Experiment, asked: Iterable[Run]) -> list[Outcome]:
         InputError: see `runs.train`.
         RunFailedError: a checkpoint could not be saved. A loss that is not finite is an outcome.
     """
-    return [_train(experiment, run) for run in asked]
+    with garbage.swept() as sweep:
+        return [_train(experiment, run, sweep) for run in asked]
 
 
-def _train(experiment: Experiment, run: Run) -> Outcome:
+def _train(experiment: Experiment, run: Run, sweep: Callable[[], object]) -> Outcome:
     known = outcome(experiment, run)
     if known is not None:
         logger.info("%s: %s earlier, skipped", run.label or run.size, "failed" if known.failure else "finished")
         return known
     planned = training_run(experiment, run)
+    if not run.keep:
+        sweep()
     try:
-        runs.train(planned, experiment.store)
+        runs.train(planned, experiment.store, shared=experiment.shared)
     except NotFiniteError as error:  # seen by all processes; it would be so again
         logger.warning("%s: failed: %s", planned.name, error)
         if launch.is_first():
+            if not run.keep:
+                outcome_alone.clear(planned.folder)
             files.write_json(planned.folder / finished.FAILED, {"failure": str(error)})
         launch.wait_for((planned.folder / finished.FAILED).is_file, f"the end of {planned.folder}")
     result = outcome(experiment, run)
     assert result is not None
     return result
+
+
+def _at_the_end(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """How a model that is not kept is scored before it goes."""
+    return EvaluationConfig(max_tokens_per_domain=evaluation.max_tokens_per_domain, batch_size=evaluation.batch_size)
+
+
+def _documents(experiment: Experiment, planned: TrainingRun) -> dict[str, DocumentLosses]:
+    """The losses of a finished run by set and document; of a model that is kept, none: it is scored when it has to."""
+    if planned.is_kept:
+        return {}
+    store = experiment.store
+    return outcome_alone.losses(planned.folder, [*planned.names, *store.sets], key=planned.digest(store.digest))
 
 
 def _reference(experiment: Experiment, run: Run) -> Reference | None:

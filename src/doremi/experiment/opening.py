@@ -5,7 +5,7 @@ before hours of training.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from doremi.errors import InputError, RunFailedError
 from doremi.experiment import bench, named_domains, preflight
 from doremi.experiment.recipe import Recipe
 from doremi.experiment.run_directory import RunDirectory
+from doremi.experiment.shared import Shared
 from doremi.methods import imagined
 from doremi.methods.protocol import Bench, Run
 from doremi.weights import DomainWeights
@@ -38,6 +39,7 @@ class Experiment:
     directory: RunDirectory
     store: TokenStore
     bench: Bench  # what methods may know
+    shared: Shared = field(default_factory=Shared, repr=False, compare=False)  # by its runs
 
     @property
     def names(self) -> tuple[str, ...]:

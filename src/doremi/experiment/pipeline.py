@@ -52,11 +52,20 @@ def check_devices(recipe: Recipe, out: Path) -> None:
 
 
 def search(experiment: Experiment) -> None:
-    """``doremi search``: train what the methods ask for, and write their answers; raises what `search.search` does."""
+    """``doremi search``: train what the methods ask for, write their answers, ``search.json`` and ``report.html``.
+
+    A report of results that are there already stays. Raises what `search.search` does.
+    """
+    from doremi.evidence import results_file
+    from doremi.experiment.answers import collect_answers
+    from doremi.report.render import write_report
     from doremi.training import distributed
 
     search_for_weights(experiment)
     distributed.leave()
+    if launch.is_first():
+        results_file.write(experiment.directory.search, collect_answers(experiment, known(experiment)))
+        write_report(experiment.directory.root)
 
 
 def run_all(experiment: Experiment) -> Results | None:

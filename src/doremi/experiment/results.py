@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import platform
 import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from doremi import __version__, redaction
 from doremi.errors import InputError, RunFailedError
 from doremi.evaluation import perplexity
 from doremi.evidence.build import build, planned_pairs
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.schema import Results, Verify
-from doremi.evidence.searches import Convergence, Trajectory
 from doremi.evidence.study import FinishedSearch, Study, TrainedArm
 from doremi.experiment import few_shot_runs, finished, ledger, runs, scoring
+from doremi.experiment.answers import convergence, policy_trajectory, provenance
 from doremi.experiment.arms import Arm
 from doremi.experiment.costs import run_flops, search_costs, search_flops
-from doremi.experiment.learning_curves import learning_curve, trajectory
-from doremi.experiment.search import Found
+from doremi.experiment.learning_curves import learning_curve
+from doremi.experiment.search import Found, searched
 from doremi.methods import alarms as checks
 from doremi.methods.fixed import WITHOUT_FLOOR
 from doremi.weights import rules
@@ -66,10 +62,11 @@ def collect_results(experiment: Experiment, found: Mapping[str, Found], arms: Se
         sets=perplexity.describe(held_out),
         verify=Verify(size=experiment.recipe.verify.size, seeds=experiment.recipe.verify.seeds),
         alarms=[Alarm("failed", f"{why}; it is left out of all tables", FAILED_REMEDY) for why in failures.values()],
-        provenance=_provenance(experiment),
+        provenance=provenance(experiment),
     )
+    searching = searched(experiment)
     searches = {
-        arm.label: _search(experiment, study, arm, found[arm.label], arms) for arm in arms if _searched(found, arm)
+        arm.label: _search(experiment, study, arm, found[arm.label], arms) for arm in arms if arm.label in searching
     }
     flops = {label: math.fsum(search.flops.values()) for label, search in searches.items()}
     paid = {label: replace(arm, search_flops=flops.get(label, 0.0)) for label, arm in trained.items()}
@@ -92,11 +89,6 @@ def _check_trained(experiment: Experiment, arms: Sequence[Arm]) -> None:
                     f"{run.name} is not trained yet; run `doremi train --run {shlex.quote(arm.label)}` with the same "
                     "recipe and --out first"
                 )
-
-
-def _searched(found: Mapping[str, Found], arm: Arm) -> bool:
-    """Whether weights were searched for; the control that is a rule on another's answer is none of its own."""
-    return bool(found[arm.label].done) and arm.method != WITHOUT_FLOOR
 
 
 def _trained(experiment: Experiment, arm: Arm, held_out: HeldOutSet) -> TrainedArm:
@@ -127,32 +119,10 @@ def _search(experiment: Experiment, study: Study, arm: Arm, found: Found, arms: 
         flops=search_flops(experiment, asked),
         costs=search_costs(experiment, asked, folders),
         alarms=[*arm.answer.alarms, *_starvation(experiment, study, found, answer, folders)],
-        convergence=_convergence(arm.answer.facts, answer, prior),
-        trajectory=_trajectory(experiment, found),
+        convergence=convergence(arm.answer.facts, answer, prior),
+        trajectory=policy_trajectory(experiment, found),
         floor=rules.floor_domains(prior, answer),
         plain_arm=next((other.label for other in arms if other.method == WITHOUT_FLOOR), None),
-    )
-
-
-def _trajectory(experiment: Experiment, found: Found) -> Trajectory | None:
-    """What the last policy of the search logged, with the first seed."""
-    histories = [
-        outcome.history
-        for outcome in found.done
-        if outcome.run.policy is not None and outcome.run.seed == experiment.recipe.seed
-    ]
-    return trajectory(histories[-1], experiment.names) if histories else None
-
-
-def _convergence(facts: Mapping[str, Any], answer: Mapping[str, float], prior: Mapping[str, float]) -> Convergence:
-    """How far the weights moved from the prior, over all rounds, and how the rounds went, if there were any."""
-    rounds = facts.get("rounds", {})
-    return Convergence(
-        max_change=max(abs(answer[name] - weight) for name, weight in prior.items()),
-        effective_num_domains=checks.effective_number(answer),
-        status=rounds.get("status"),
-        changes=rounds.get("changes", []),
-        spread=facts.get("spread"),
     )
 
 
@@ -169,15 +139,3 @@ def _starvation(
         for label in (study.control, "uniform")
     )
     return list(checks.check_starvation(answer, study.prior, reference_nats=control, uniform_nats=uniform))
-
-
-def _provenance(experiment: Experiment) -> dict[str, Any]:
-    return {
-        "doremi": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "transformers", "tokenizers", "numpy")},
-        "corpus_digest": experiment.store.digest,
-        "tokenizer_digest": experiment.store.tokenizer_digest,
-        "recipe_digest": experiment.recipe.digest,
-        "command": redaction.published(shlex.join(["doremi", *sys.argv[1:]])),
-    }

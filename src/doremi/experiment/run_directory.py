@@ -34,7 +34,7 @@ FREE_KEYS = (
     "cluster",
 )
 
-OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "results.json", "report.html", "report.md")
+OF_THE_ROOT = ("recipe.yaml", specs.WEIGHTS, "search.json", "results.json", "report.html", "report.md")
 NUM_CHARACTERS = 12  # of a digest, in the name of a folder
 _DIGEST = "[0-9a-f]" * NUM_CHARACTERS
 OWN_FOLDERS = (f"runs/*-{_DIGEST}", f"reference_losses/{_DIGEST}", "answers")
@@ -65,6 +65,11 @@ class RunDirectory:
     def results(self) -> Path:
         """Every number of the comparison."""
         return self.root / "results.json"
+
+    @property
+    def search(self) -> Path:
+        """What the methods answered and how, of a search that may not be verified yet."""
+        return self.root / "search.json"
 
     @property
     def report(self) -> Path:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from doremi import files, launch, redaction
 from doremi.errors import InputError
 from doremi.evaluation.config import EvaluationConfig
-from doremi.experiment import finished
+from doremi.experiment import finished, outcome_alone
+from doremi.experiment.shared import Shared
 from doremi.methods.protocol import Policy, Scoring, content
 from doremi.models import saved_files
 from doremi.models.config import ModelConfig
@@ -21,9 +22,10 @@ from doremi.training.config import TrainingConfig
 from doremi.weights import DomainWeights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback
 
     from doremi.corpus import TokenStore
+    from doremi.evaluation.perplexity import HeldOutSet
     from doremi.training.reference_cache import ReferenceCache
     from doremi.training.signals import Objective
 
@@ -50,11 +52,18 @@ class TrainingRun:
     state: Any = field(default=None, compare=False)  # that the policy begins with
     reference: Reference | None = None  # whose losses the policy needs
     scoring: Scoring = field(default_factory=Scoring)
+    scored_at_the_end: EvaluationConfig | None = None  # how, as long as there is a model; None: it is kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the trained model is."""
+        return self.scored_at_the_end is None
 
     def digest(self, corpus_digest: str) -> str:
         """Digest of everything that the trained parameters depend on."""
         settings = self.training.model_dump(mode="json", exclude={"num_threads", "reading", "overrides"})
         weights = {name: float(f"{weight:.{NUM_DIGITS}g}") for name, weight in self.sampling_weights.items()}
+        scored = self.scored_at_the_end
         return files.digest_json(
             {
                 "corpus": corpus_digest,
@@ -68,6 +77,7 @@ class TrainingRun:
                 "reference": [self.reference.digest, self.reference.attention] if self.reference else None,
                 "scoring": content(self.scoring) if self.reference else None,
             }
+            | ({} if scored is None else {"scored_at_the_end": scored.model_dump(mode="json", include=SCORED)})
         )
 
     def in_folder(self, folder: Path) -> TrainingRun:
@@ -100,13 +110,19 @@ def is_finished(run: TrainingRun, store: TokenStore) -> bool:
     return marker is not None
 
 
-def train(run: TrainingRun, store: TokenStore) -> None:
-    """Train to the end, from the newest complete checkpoint if there is one; nothing to do when already finished."""
+def train(run: TrainingRun, store: TokenStore, *, shared: Shared | None = None) -> None:
+    """Train to the end, from the newest complete checkpoint if there is one; nothing to do when already finished.
+
+    Args:
+        run: what, and where.
+        store: the corpus.
+        shared: what other runs of this process have worked out.
+    """
     if is_finished(run, store):
         logger.info("%s: finished earlier, skipped (%s)", run.name, run.folder)
         return
     with _held(run.folder):
-        _train(run, store)
+        _train(run, store, shared or Shared())
 
 
 @contextmanager
@@ -123,11 +139,9 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _train(run: TrainingRun, store: TokenStore) -> None:
-    from transformers import AutoTokenizer
-
+def _train(run: TrainingRun, store: TokenStore, shared: Shared) -> None:
     from doremi.models import loading, noise
-    from doremi.training import arguments, failed_writes, trackers
+    from doremi.training import arguments, trackers
 
     files.make_folder(run.folder)
     _check_inputs(run)
@@ -145,19 +159,19 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
     attention = _attention(run, run.model.attn_implementation, hf_config)
     model = loading.build(run.model, hf_config, seed=run.seed, attention=attention)
     logger.info("%s: %s parameters, %d steps", run.name, f"{model.num_parameters():,}", run.training.steps)
-    tokenizer = AutoTokenizer.from_pretrained(store.tokenizer_path)
     started = time.monotonic()
-    trainer = _trainer(run, store, model, objective, args=args, processing_class=tokenizer)
+    trainer = _trainer(run, store, shared, model=model, objective=objective, args=args)
     with trackers.recording(trainer, group=_group(run), folder=run.folder):
         trainer.train(resume_from_checkpoint=True)
-    with failed_writes.reported(run.folder):
-        trainer.save_model(str(run.folder))
+    _save(run, store, shared, trainer=trainer)
     passes = {"trained": run.training.steps * run.training.global_batch_size, **trainer.passes()}
     if launch.is_first():
         state = objective.state_dict()
         # without transformers' summary of the last uninterrupted stretch, which is no part of the run
         history = [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
         files.write_json(run.folder / finished.HISTORY, history)
+        if not run.is_kept:
+            outcome_alone.clear(run.folder)
         files.write_marker(
             run.folder,
             {
@@ -171,7 +185,7 @@ def _train(run: TrainingRun, store: TokenStore) -> None:
                 "passes": passes,
                 "objective": state,
                 **finished.seal("objective", state),
-                "files": saved_files.record(run.folder, finished.files_to_read(run.folder)),
+                "files": saved_files.record(run.folder, _files_to_read(run)),
             },
         )
     # the others too look for a finished reference by its marker
@@ -186,31 +200,56 @@ def _check_inputs(run: TrainingRun) -> None:
         saved_files.check(Path(run.model.path))
 
 
-def _trainer(run: TrainingRun, store: TokenStore, model: PreTrainedModel, objective: Objective, **kwargs: Any) -> Any:
-    from doremi.evaluation.perplexity import collect
+def _save(run: TrainingRun, store: TokenStore, shared: Shared, *, trainer: Any) -> None:
+    """The model, or what is to be known of it afterwards."""
+    from doremi.training import failed_writes
+
+    scored = run.scored_at_the_end
+    with failed_writes.reported(run.folder):
+        if scored is None:
+            trainer.save_model(str(run.folder))
+            return
+        held_out = _held_out(run, store, shared, cap=scored.max_tokens_per_domain)
+        path, key = run.folder / finished.LOSSES, run.digest(store.digest)
+        outcome_alone.score(trainer.model, held_out, batch_size=scored.batch_size, path=path, key=key)
+
+
+def _files_to_read(run: TrainingRun) -> list[Path]:
+    return finished.files_to_read(run.folder) if run.is_kept else outcome_alone.files_to_read(run.folder)
+
+
+def _held_out(run: TrainingRun, store: TokenStore, shared: Shared, *, cap: int | None) -> HeldOutSet:
+    return shared.held_out(store, run.names, length=run.training.sequence_length, cap=cap)
+
+
+def _trainer(run: TrainingRun, store: TokenStore, shared: Shared, *, model: PreTrainedModel, **kwargs: Any) -> Any:
     from doremi.experiment.held_out_curve import HeldOutCurve
     from doremi.training.arguments import learning_rate_schedule
     from doremi.training.trainer import DoReMiTrainer
 
-    held_out = collect(
-        store,
-        run.names,
-        sequence_length=run.training.sequence_length,
-        max_tokens_per_domain=run.evaluation.max_tokens_per_domain,
-    )
+    held_out = _held_out(run, store, shared, cap=run.evaluation.max_tokens_per_domain)
     curve = HeldOutCurve(held_out, every=run.training.eval_steps, batch_size=run.evaluation.batch_size)
     curve.trainer = trainer = DoReMiTrainer(
         model,
-        objective=objective,
         corpus=store,
         sampling_weights=run.sampling_weights,
         mixture=run.training.mixture(),
         allow_absent_domains=run.policy is not None and run.policy.allow_absent_domains,
         learning_rate_schedule=learning_rate_schedule(run.training),
-        callbacks=[curve],
+        callbacks=[curve, *_saving(run)],
+        processing_class=shared.tokenizer(store),
+        passed=None if run.is_kept else shared.passed,
         **kwargs,
     )
     return trainer
+
+
+def _saving(run: TrainingRun) -> list[TrainerCallback]:
+    """What decides when checkpoints are saved, beside ``save_steps``: several processes save by those always."""
+    from doremi.training import timed_saving
+
+    is_timed = not run.is_kept and launch.world_size() == 1
+    return [timed_saving.TimedSaving(timed_saving.SECONDS)] if is_timed else []
 
 
 def _group(run: TrainingRun) -> str:

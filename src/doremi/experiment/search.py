@@ -12,6 +12,7 @@ from doremi import launch, redaction
 from doremi.errors import InputError
 from doremi.experiment import finished, ledger
 from doremi.experiment.opening import Experiment
+from doremi.methods.fixed import WITHOUT_FLOOR
 from doremi.methods.named import Named
 from doremi.methods.protocol import Answer, Outcome
 from doremi.weights import DomainWeights
@@ -29,7 +30,9 @@ class Found(NamedTuple):
 
 
 def search(experiment: Experiment) -> Answers:
-    """Train what the methods of the recipe ask for; write ``answers/LABEL.json`` and ``weights.json``.
+    """Train what the methods of the recipe ask for; write ``answers/LABEL.json``, and ``weights.json``.
+
+    The latter has the answer of the first method that searches; else the control's.
 
     Raises:
         InputError: see `ledger.train`.
@@ -37,7 +40,7 @@ def search(experiment: Experiment) -> Answers:
     """
     done: list[Outcome] = []
     answers = {item.label: _find(experiment, item, done) for item in experiment.recipe.named_methods}
-    write(experiment, answers, recommended=_before_verification(experiment))
+    write(experiment, answers, recommended=next(iter(searched(experiment)), experiment.recipe.control))
     return answers
 
 
@@ -56,6 +59,15 @@ def known(experiment: Experiment) -> dict[str, Found]:
         InputError: a run is missing that a method asks for.
     """
     return {item.label: _known(experiment, item) for item in experiment.recipe.named_methods}
+
+
+def searched(experiment: Experiment) -> list[str]:
+    """Labels of the methods that search for weights; the control that is a rule on another's answer is none of them."""
+    return [
+        item.label
+        for item in experiment.recipe.named_methods
+        if item.name != WITHOUT_FLOOR and item.method.ask(experiment.bench, [])
+    ]
 
 
 def _find(experiment: Experiment, item: Named, done: list[Outcome]) -> Answer:
@@ -81,13 +93,6 @@ def _known(experiment: Experiment, item: Named) -> Found:
                 )
             done.append(outcome)
     return Found(item.method.answer(experiment.bench, done), done)
-
-
-def _before_verification(experiment: Experiment) -> str:
-    """Label of the answer that ``weights.json`` holds before answers are compared: DoReMi's, else the control's."""
-    methods = experiment.recipe.named_methods
-    searched = [item.label for item in methods if item.name == "doremi"]
-    return searched[0] if searched else experiment.recipe.control
 
 
 def _provenance(experiment: Experiment, label: str, answer: Answer) -> dict[str, Any]:

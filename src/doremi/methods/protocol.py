@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from doremi.errors import InputError
 from doremi.methods.states import dump as dump
 from doremi.methods.states import restore as restore
 from doremi.methods.token_weights import LossNormalisation
 from doremi.weights import DomainWeights
 from doremi.weights.alarm import Alarm
 from doremi.weights.specs import Setting
+
+if TYPE_CHECKING:
+    from doremi.evidence.paired_documents import DocumentLosses
 
 Size = Literal["reference", "proxy", "main"]  # which of the recipe's models, with its training settings
 Sees = Literal["losses", "excess", "reference", "held_out", "sketches"]
@@ -56,6 +60,8 @@ class Run:
         reference: whose losses the policy needs; None: those of no run, or of the trained model that the recipe names.
         steps: optimizer steps, where not those of the recipe.
         scoring: how the reference is evaluated, where there is one.
+        keep: whether the trained model is kept. Without it the outcome alone is left, scored by document: some
+            kilobytes a run instead of a model, which is what a swarm of small ones needs. Nothing can begin from it.
         label: what messages and folders call it. Not part of what is trained: two runs that differ in it alone are
             equal.
     """
@@ -67,7 +73,20 @@ class Run:
     reference: Run | None = None
     steps: int | None = None
     scoring: Scoring | None = None
+    keep: bool = True
     label: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a reference of which there would be no model.
+
+        Raises:
+            InputError: it is not kept.
+        """
+        if self.reference is not None and not self.reference.keep:
+            raise InputError(
+                f"run {self.label or self.size!r}: its reference {self.reference.label or self.reference.size!r} is "
+                "not kept, so that there is no model to score with; ask for the reference with keep=True"
+            )
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,7 @@ class Outcome:
 
     run: Run
     nats: Mapping[str, float] = field(default_factory=dict)  # per target token, by set; empty if it was not scored
+    documents: Mapping[str, DocumentLosses] = field(default_factory=dict)  # the same by document
     realised: Mapping[str, int] = field(default_factory=dict)  # rows that were delivered, by domain
     state: Any = None
     history: Sequence[Mapping[str, Any]] = ()

@@ -67,7 +67,7 @@ def check_config(hf_config: PretrainedConfig, *, attention: str | None, document
     _fit_to_probe(configurations.text_part(hf_config))
     noise.disable_in(hf_config)
     implementation = _kernel(hf_config, attention)
-    key = (_identity(hf_config), implementation, documents)
+    key = (identity(hf_config), implementation, documents)
     if key not in _passed:  # the three models of a recipe are mostly the same
         _check(hf_config, implementation, documents)
         _passed.add(key)
@@ -80,7 +80,7 @@ def _kernel(hf_config: PretrainedConfig, attention: str | None) -> str | None:
     return attention if attention in ON_CPU and attention != default else None
 
 
-def _identity(hf_config: PretrainedConfig) -> str:
+def identity(hf_config: PretrainedConfig) -> str:
     """What distinguishes two configurations to a try: not what a model or its training leaves in its own."""
     values = json.loads(hf_config.to_json_string(use_diff=False))
     return json.dumps({key: value for key, value in values.items() if key not in LEFT_BY_MODELS}, sort_keys=True)

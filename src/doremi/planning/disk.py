@@ -31,7 +31,8 @@ class Disk(NamedTuple):
 def estimate(recipe: Recipe, stages: Sequence[Stage], losses: Sequence[StoredLosses], *, corpus: Path | None) -> Disk:
     """Space for the token store, models of 4 bytes a parameter, checkpoints of as much and the optimizer's state.
 
-    While a checkpoint is written there is one more of it than `training.save_total_limit`.
+    While a checkpoint is written there is one more of it than `training.save_total_limit`. Runs whose model is not kept
+    take next to nothing.
 
     Args:
         recipe: what is trained.
@@ -41,6 +42,8 @@ def estimate(recipe: Recipe, stages: Sequence[Stage], losses: Sequence[StoredLos
     """
     models = checkpoints = 0.0
     for stage in stages:
+        if not stage.run.keep:
+            continue
         config = recipe.training.for_run(stage.model)
         models += 4.0 * stage.num_models * stage.size.num_parameters
         checkpoints += stage.num_models * _num_checkpoints(config) * checkpoint_bytes(stage, config)

@@ -76,6 +76,7 @@ class Inputs:
                 "reference": None if run.reference is None else self.key(run.reference),
                 "steps": self.training_of(run).steps,
                 "scoring": content(run.scoring or Scoring()),
+                "keep": run.keep,
             },
             default=str,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from doremi.evidence.answers import Answers
 from doremi.evidence.outcomes import Judged, Outcome
 from doremi.evidence.schema import Results
 from doremi.evidence.statistics import Estimate
@@ -26,9 +27,57 @@ def render_markdown(results: Results, *, recipe: str, max_epochs: float) -> str:
         _trust(results),
         _tasks(results),
         _runs(results),
-        _reproduce(results, recipe),
+        _recipe(results, recipe),
     )
     return "\n\n".join(block for section in sections for block in section) + "\n"
+
+
+def render_search(answers: Answers, *, recipe: str) -> str:
+    """The document of a search that is not verified: alarms first, where there are any."""
+    weights, doubts = [_before_and_after(answers), _every_answer(answers)], [_trust(answers)]
+    found = doubts + weights if trust.alarm_rows(answers) else weights + doubts
+    sections = (_search_head(answers), *found, _others(answers), _search_cost(answers), _recipe(answers, recipe))
+    return "\n\n".join(block for section in sections for block in section) + "\n"
+
+
+def _search_head(answers: Answers) -> Iterator[str]:
+    yield "# DoReMi report of a search"
+    yield markdown_text(sentences.NOT_VERIFIED)
+    yield paragraph("Answers", sentences.answers(answers))
+    yield markdown_text(sentences.TO_VERIFY)
+
+
+def _every_answer(answers: Answers) -> Iterator[str]:
+    yield "## The answer of every method"
+    yield table(
+        ["domain", "tokens", "before", *map(visible, answers.arm_names)],
+        (
+            [row.name, numbers.count(row.tokens), numbers.percent(row.prior),
+             *map(numbers.with_spread, row.weights, row.spreads)]
+            for row in views.weights_rows(answers)
+        ),
+    )  # fmt: skip
+    if found := sentences.at_floor(answers):
+        yield paragraph("Domains", found)
+
+
+def _others(answers: Answers) -> Iterator[str]:
+    for label, facts in sentences.other_searches(answers):
+        yield f"## How far the weights of {markdown_text(label)} can be trusted"
+        yield table(["check", "figure"], facts)
+
+
+def _search_cost(answers: Answers) -> Iterator[str]:
+    yield "## Cost"
+    yield paragraph("Search", sentences.search_cost(answers))
+    yield table(
+        ["stage", "parameters", "tokens", "FLOPs", "time"],
+        (
+            [row.name, numbers.count(row.num_parameters), numbers.count(row.num_tokens), numbers.count(row.flops),
+             numbers.duration(row.train_seconds)]
+            for row in views.search_rows(answers)
+        ),
+    )  # fmt: skip
 
 
 def _head(results: Results) -> Iterator[str]:
@@ -41,20 +90,23 @@ def _head(results: Results) -> Iterator[str]:
         yield paragraph("Cost", cost)
 
 
-def _weights(results: Results) -> Iterator[str]:
+def _before_and_after(results: Answers) -> Iterator[str]:
     yield "## Weights before and after"
-    names = [visible(name) for name in results.arm_names]
     yield table(
         ["domain", "tokens", "before", "after", "factor"],
         (
             [row.name, numbers.count(row.tokens), numbers.percent(row.prior), numbers.percent(row.answer),
              numbers.factor(row.ratio)]
-            for row in views.domain_rows(results)
+            for row in views.weights_rows(results)
         ),
     )  # fmt: skip
+
+
+def _weights(results: Results) -> Iterator[str]:
+    yield from _before_and_after(results)
     yield "### The weights of every arm"
     yield table(
-        ["domain", *names],
+        ["domain", *map(visible, results.arm_names)],
         ([row.name, *map(numbers.percent, row.weights)] for row in views.weights_rows(results)),
     )
 
@@ -170,7 +222,7 @@ def _repetition(results: Results, max_epochs: float) -> Iterator[str]:
     )
 
 
-def _trust(results: Results) -> Iterator[str]:
+def _trust(results: Answers) -> Iterator[str]:
     yield "## How far the weights can be trusted"
     alarms = trust.alarm_rows(results)
     if alarms:
@@ -230,7 +282,7 @@ def _runs(results: Results) -> Iterator[str]:
     )  # fmt: skip
 
 
-def _reproduce(results: Results, recipe: str) -> Iterator[str]:
+def _recipe(results: Answers, recipe: str) -> Iterator[str]:
     yield "## Reproduce"
     if command := results.provenance.get("command"):
         yield code_block(str(command))

@@ -52,6 +52,11 @@ def percent(fraction: float | None) -> str:
     return "<0.01%" if 0 < fraction < 0.5e-4 else f"{fraction:.2%}"
 
 
+def with_spread(fraction: float | None, standard_deviation: float | None) -> str:
+    """``12.34% +/- 0.56%``, or the weight alone."""
+    return percent(fraction) + ("" if standard_deviation is None else f" +/- {percent(standard_deviation)}")
+
+
 def factor(value: float | None) -> str:
     """A ratio: ``1.62x``; ``<0.01x`` for what would round to nothing."""
     if value is None:

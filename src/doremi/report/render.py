@@ -9,10 +9,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from doremi import files
-from doremi.evidence.results_file import load, read_public
+from doremi.evidence.answers import Answers
+from doremi.evidence.results_file import load_latest, read_public
 from doremi.evidence.schema import Results
 from doremi.report import axes, comparisons, recipe_keys, sentences, tasks, templating, trust, views
-from doremi.report.markdown import render_markdown
+from doremi.report.markdown import render_markdown, render_search
 from doremi.report.series import chart_data, num_averaged, stride
 from doremi.text import content_security_source, script_json, visible
 
@@ -23,16 +24,21 @@ MAX_DOMAINS_IN_FULL = 30  # longer tables scroll inside the page
 def write_report(run_dir: Path) -> Path:
     """Write ``run_dir/report.html`` and its twin ``report.md`` from the files beside them; returns the page's path.
 
-    Reads ``results.json``, ``recipe.yaml`` and ``weights.json``.
+    Reads ``results.json``, or ``search.json`` where nothing is verified yet; ``recipe.yaml`` and ``weights.json``.
 
     Raises:
-        MissingFileError: the folder or one of the three files does not exist.
+        MissingFileError: the folder or one of the files does not exist.
         InputError: one of them is not what it should be.
     """
-    results, recipe = load(run_dir), read_public(run_dir / "recipe.yaml")
-    page = render_page(results, recipe=recipe, weights=read_public(run_dir / "weights.json"))
+    results, recipe = load_latest(run_dir), read_public(run_dir / "recipe.yaml")
+    weights = read_public(run_dir / "weights.json")
+    if isinstance(results, Results):
+        page = render_page(results, recipe=recipe, weights=weights)
+        twin = render_markdown(results, recipe=recipe, max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS)
+    else:
+        page = render_search_page(results, recipe=recipe, weights=weights)
+        twin = render_search(results, recipe=recipe)
     path = run_dir / REPORT
-    twin = render_markdown(results, recipe=recipe, max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS)
     files.write_text(path.with_suffix(".md"), twin)
     files.write_text(path, page)
     return path
@@ -40,31 +46,51 @@ def write_report(run_dir: Path) -> Path:
 
 def render_page(results: Results, *, recipe: str, weights: str) -> str:
     """The page as text; ``recipe`` and ``weights`` (the two files' text) are shown as they are; see `read_public`."""
+    return _page(
+        "report.html.j2",
+        results,
+        outcome=sentences.outcome(results),
+        forests=comparisons.forests(results),
+        pairs=comparisons.pair_rows(results),
+        explained=comparisons.explained_rows(results),
+        task_rows=tasks.task_rows(results),
+        task_differences=tasks.difference_rows(results),
+        summaries=list(results.summary_labels.values()),
+        max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
+        limit_of_recipe=epoch_limit(recipe) is not None,
+        lead_place=results.arm_names.index(results.lead),
+        loss_views=list(results.summary_labels.values()),
+        recipe=recipe,
+        weights=weights,
+    )
+
+
+def render_search_page(answers: Answers, *, recipe: str, weights: str) -> str:
+    """The page of a search that is not verified, as text; ``recipe`` and ``weights`` as in `render_page`."""
+    return _page(
+        "search.html.j2",
+        answers,
+        alarms=trust.alarm_rows(answers),
+        costs=views.search_rows(answers),
+        recipe=recipe,
+        weights=weights,
+    )
+
+
+def _page(template: str, results: Answers, **shown: Any) -> str:
     return (
         templating.environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
             results=results,
             views=views,
             sentences=sentences,
             trust=trust,
-            outcome=sentences.outcome(results),
-            forests=comparisons.forests(results),
-            pairs=comparisons.pair_rows(results),
-            explained=comparisons.explained_rows(results),
-            task_rows=tasks.task_rows(results),
-            task_differences=tasks.difference_rows(results),
-            summaries=list(results.summary_labels.values()),
-            max_epochs=epoch_limit(recipe) or views.MAX_HARMLESS_EPOCHS,
-            limit_of_recipe=epoch_limit(recipe) is not None,
             arm_names=[visible(name) for name in results.arm_names],
             lead=visible(results.lead),
             control=visible(results.control),
-            lead_place=results.arm_names.index(results.lead),
             search=trust.lead_search(results),
-            loss_views=list(results.summary_labels.values()),
-            recipe=recipe,
-            weights=weights,
+            **shown,
             **_weight_axes(results),
             **_charts(results),
             **_scripts_and_styles(),
@@ -72,8 +98,8 @@ def render_page(results: Results, *, recipe: str, weights: str) -> str:
     )
 
 
-def _weight_axes(results: Results) -> dict[str, Any]:
-    shown = [w for row in views.domain_rows(results) for w in (row.prior, row.answer) if w is not None]
+def _weight_axes(results: Answers) -> dict[str, Any]:
+    shown = [w for row in views.weights_rows(results) for w in (row.prior, row.answer) if w is not None]
     return {"linear": axes.LinearAxis.covering(shown), "log": axes.LogAxis.covering(shown)}
 
 
@@ -82,7 +108,7 @@ def epoch_limit(recipe: str) -> float | None:
     return recipe_keys.number(recipe, "training", "max_epochs")
 
 
-def _charts(results: Results) -> dict[str, Any]:
+def _charts(results: Answers) -> dict[str, Any]:
     data, trajectory = chart_data(results), trust.trajectory(results)
     num_recorded = len(trajectory.steps) if trajectory else 1
     return {

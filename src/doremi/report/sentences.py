@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from doremi.evidence import recommending
+from doremi.evidence.answers import Answers
 from doremi.evidence.comparing import Comparison
 from doremi.evidence.outcomes import Outcome, Tally
 from doremi.evidence.schema import Results
+from doremi.evidence.searches import Convergence
 from doremi.evidence.speed_up import SpeedUp
 from doremi.report import numbers, trust, views
 from doremi.report.comparisons import Basis, Forest
@@ -19,6 +21,8 @@ OUTCOMES = {
     Outcome.NO_DIFFERENCE: "No difference seen",
     Outcome.NOT_MEASURED: "Seed noise not measured",
 }
+NOT_VERIFIED = "Not verified: no model was trained to test these weights, and no claim is made that any are better."
+TO_VERIFY = "To verify them: doremi run RECIPE, with the same recipe and --out, compares models trained on each answer."
 MAX_NAMED = 8
 
 
@@ -108,6 +112,22 @@ def cost(results: Results) -> str | None:
     )
 
 
+def answers(results: Answers) -> str:
+    """Whose answers these are, and which of them the weights file holds."""
+    names, num_domains = listed([visible(name) for name in results.arms]), len(results.domains)
+    return f"weights for {num_domains} domains by {names}; weights.json holds those of {visible(results.lead)}"
+
+
+def search_cost(results: Answers) -> str:
+    """What all searches took together."""
+    rows = views.search_rows(results)
+    if not rows:
+        return "no model was trained: all answers follow from rules"
+    flops = [row.flops for row in rows if row.flops is not None]
+    taken = f"{numbers.count(math.fsum(flops))} FLOPs" if len(flops) == len(rows) else "FLOPs that are not known"
+    return f"finding the weights took {taken} and {numbers.duration(views.total_seconds(rows))} of training"
+
+
 def cost_with_search(results: Results) -> str | None:
     """The speed-up if the search is paid for by this one model."""
     found = results.headline and results.headline.speed_up.factor_with_search
@@ -117,7 +137,7 @@ def cost_with_search(results: Results) -> str | None:
     return f"with the search, the final loss of {control} cost {numbers.factor(1 / found.value)} the FLOPs of {control}"
 
 
-def trust_facts(results: Results) -> list[tuple[str, str]]:
+def trust_facts(results: Answers) -> list[tuple[str, str]]:
     """What the weights themselves show, as name and figure."""
     search, absent = trust.lead_search(results), trust.absent_domains(results)
     convergence = search and search.convergence
@@ -136,7 +156,22 @@ def trust_facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
-def at_floor(results: Results) -> str | None:
+def other_searches(results: Answers) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What the weights of every search but the first show, by its label: as `trust_facts`, and how its rounds went."""
+    return [
+        (visible(label), trust_facts(results.led_by(label)) + _rounds(search.convergence))
+        for label, search in [*results.searches.items()][1:]
+    ]
+
+
+def _rounds(convergence: Convergence | None) -> list[tuple[str, str]]:
+    if convergence is None or not convergence.changes:
+        return []
+    changes = ", ".join(map(numbers.percent, convergence.changes))
+    return [("largest change in each round", f"{changes}: {visible(convergence.status or 'not judged')}")]
+
+
+def at_floor(results: Answers) -> str | None:
     """The domains that the lead's weights all but dropped; None: there is none."""
     names = views.domains_at_floor(results)
     return f"at the floor, below a tenth of the reference weight: {listed(names)}" if names else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from doremi.evidence.answers import Answers
 from doremi.evidence.curves import Curve
 from doremi.evidence.parts import Measured
 from doremi.evidence.schema import Results
@@ -19,12 +20,17 @@ MAX_POINTS = 500  # more than a chart has room for; 200 domains of 3 series make
 SIGNIFICANT_DIGITS = 5
 
 
-def chart_data(results: Results) -> dict[str, Any]:
+def chart_data(results: Answers) -> dict[str, Any]:
     """``{"trajectory": ..., "losses": ..., "tasks": ...}``, each None when nothing was recorded."""
-    return {"trajectory": trajectory_data(results), "losses": losses_data(results), "tasks": tasks_data(results)}
+    verified = results if isinstance(results, Results) else None
+    return {
+        "trajectory": trajectory_data(results),
+        "losses": verified and losses_data(verified),
+        "tasks": verified and tasks_data(verified),
+    }
 
 
-def trajectory_data(results: Results) -> dict[str, Any] | None:
+def trajectory_data(results: Answers) -> dict[str, Any] | None:
     """Steps and, for every domain in `domain_order`, ᾱ, α and λ (a running mean: single steps are noise)."""
     trajectory = trust.trajectory(results)
     if trajectory is None or not trajectory.steps:

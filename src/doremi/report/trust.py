@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from doremi.evidence.schema import Results
+from doremi.evidence.answers import Answers
 from doremi.evidence.searches import Search, Trajectory
 from doremi.text import visible
 from doremi.weights.alarm import Alarm
@@ -32,18 +32,18 @@ class RoundRow:
     change: float | None
 
 
-def lead_search(results: Results) -> Search | None:
+def lead_search(results: Answers) -> Search | None:
     """How the lead's weights were found; None: by a rule."""
     return results.searches.get(results.lead)
 
 
-def trajectory(results: Results) -> Trajectory | None:
+def trajectory(results: Answers) -> Trajectory | None:
     """How the lead's weights came about, where that was recorded."""
     search = lead_search(results)
     return search.trajectory if search else None
 
 
-def alarm_rows(results: Results) -> list[AlarmRow]:
+def alarm_rows(results: Answers) -> list[AlarmRow]:
     """One row a kind, those of no search first; of several searches each alarm says whose it is."""
     alarms = [*results.alarms] + [
         alarm if len(results.searches) == 1 else replace(alarm, finding=f"{label}: {alarm.finding}")
@@ -64,7 +64,7 @@ def _alarm_row(every: Sequence[Alarm], kind: str) -> AlarmRow:
     )
 
 
-def round_rows(results: Results) -> list[RoundRow]:
+def round_rows(results: Answers) -> list[RoundRow]:
     """One row for each round of the lead's search."""
     search = lead_search(results)
     changes = search.convergence.changes if search and search.convergence else []
@@ -76,13 +76,13 @@ def effective_num_domains(weights: Mapping[str, float | None]) -> float:
     return math.exp(-math.fsum(w * math.log(w) for w in weights.values() if w))
 
 
-def absent_domains(results: Results) -> list[str]:
+def absent_domains(results: Answers) -> list[str]:
     """Domains that the lead's weights leave out altogether."""
     weights = results.arms[results.lead].weights or {}
     return [visible(name) for name in results.domains if weights.get(name) == 0]
 
 
-def late_drift(results: Results) -> float | None:
+def late_drift(results: Answers) -> float | None:
     """Total variation between the mean of α over the last quarter of the steps and the final ᾱ, as far as recorded."""
     recorded = trajectory(results)
     if recorded is None or not recorded.steps:
@@ -96,7 +96,7 @@ def late_drift(results: Results) -> float | None:
     return math.fsum(distances) / 2
 
 
-def largest_spread(results: Results) -> float | None:
+def largest_spread(results: Answers) -> float | None:
     """The largest standard deviation of a weight over the proxies' seeds; None with one proxy."""
     search = lead_search(results)
     spread = (search and search.convergence and search.convergence.spread) or {}

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from doremi.evidence.answers import Answers
 from doremi.evidence.schema import Arm, Results
-from doremi.evidence.searches import Floor
+from doremi.evidence.searches import Floor, Search
 from doremi.text import visible
 
 # Muennighoff et al. 2023: up to four epochs are almost as good as new text, then repetition starts to cost.
@@ -45,11 +46,6 @@ class DomainRow:
     losses: tuple[float | None, ...]
     difference: float | None
     epochs: tuple[float | None, ...]
-
-    @property
-    def ratio(self) -> float | None:
-        """The answer as a multiple of the prior."""
-        return None if self.answer is None or not self.prior else self.answer / self.prior
 
 
 @dataclass(frozen=True)
@@ -86,13 +82,25 @@ class CostRow:
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """One domain's weight in every arm, in the order of `Results.arm_names`."""
+    """One domain's weight before, in the lead, and in every arm, in the order of `Answers.arm_names`.
+
+    ``spreads`` are standard deviations over the seeds of a search; None where that has one seed, or is none.
+    """
 
     name: str
+    tokens: int
+    prior: float | None
+    answer: float | None
     weights: tuple[float | None, ...]
+    spreads: tuple[float | None, ...]
+
+    @property
+    def ratio(self) -> float | None:
+        """The answer as a multiple of the prior."""
+        return None if self.answer is None or not self.prior else self.answer / self.prior
 
 
-def domain_order(results: Results) -> list[str]:
+def domain_order(results: Answers) -> list[str]:
     """Domain names, largest change of weight first."""
     answer = _answer(results)
     return sorted(
@@ -100,7 +108,7 @@ def domain_order(results: Results) -> list[str]:
     )
 
 
-def priors(results: Results) -> dict[str, float | None]:
+def priors(results: Answers) -> dict[str, float | None]:
     """The reference weights by domain."""
     return {name: domain.prior for name, domain in results.domains.items()}
 
@@ -110,7 +118,7 @@ def other_sets(results: Results) -> list[str]:
     return [name for name in results.sets if name not in results.domains]
 
 
-def _answer(results: Results) -> Mapping[str, float | None]:
+def _answer(results: Answers) -> Mapping[str, float | None]:
     return results.arms[results.lead].weights or {}
 
 
@@ -183,13 +191,13 @@ def _summary_row(results: Results, key: str, values: Mapping[str, float | None])
     )
 
 
-def domains_at_floor(results: Results) -> list[str]:
+def domains_at_floor(results: Answers) -> list[str]:
     """The domains that the lead's weights all but dropped: below a tenth of their reference weight."""
     floor = _floor(results)
     return [] if floor is None else [visible(name) for name in floor.domains]
 
 
-def _floor(results: Results) -> Floor | None:
+def _floor(results: Answers) -> Floor | None:
     search = results.searches.get(results.lead)
     return search.floor if search else None
 
@@ -211,7 +219,12 @@ def speed_up(results: Results) -> float | None:
 
 def cost_rows(results: Results) -> list[CostRow]:
     """First what finding weights took, where it is known, then every arm."""
-    search = [
+    return search_rows(results) + [_arm_row(name, results.arms[name]) for name in results.arm_names]
+
+
+def search_rows(results: Answers) -> list[CostRow]:
+    """What finding weights took by stage, where it is known."""
+    return [
         CostRow(
             name=visible(stage if len(results.searches) == 1 else f"{label}: {stage}"),
             method="", seeds=(), steps=None, num_parameters=cost.num_parameters, num_tokens=cost.num_tokens,
@@ -220,7 +233,6 @@ def cost_rows(results: Results) -> list[CostRow]:
         for label, found in results.searches.items()
         for stage, cost in found.costs.items()
     ]  # fmt: skip
-    return search + [_arm_row(name, results.arms[name]) for name in results.arm_names]
 
 
 def _arm_row(name: str, arm: Arm) -> CostRow:
@@ -247,10 +259,25 @@ def _total(seconds: list[float]) -> float | None:
     return sum(seconds) if seconds else None
 
 
-def weights_rows(results: Results) -> list[WeightsRow]:
-    """The weights that every arm was trained on, in `domain_order`."""
-    by_arm = [results.arms[arm].weights or {} for arm in results.arm_names]
-    return [WeightsRow(visible(name), tuple(of.get(name) for of in by_arm)) for name in domain_order(results)]
+def weights_rows(results: Answers) -> list[WeightsRow]:
+    """The weights of every arm, in `domain_order`."""
+    weights = [results.arms[arm].weights or {} for arm in results.arm_names]
+    spreads = [_spread(results.searches.get(arm)) for arm in results.arm_names]
+    return [
+        WeightsRow(
+            visible(name),
+            tokens=results.domains[name].tokens,
+            prior=results.domains[name].prior,
+            answer=_answer(results).get(name),
+            weights=tuple(of.get(name) for of in weights),
+            spreads=tuple(of.get(name) for of in spreads),
+        )
+        for name in domain_order(results)
+    ]
+
+
+def _spread(search: Search | None) -> Mapping[str, float | None]:
+    return (search and search.convergence and search.convergence.spread) or {}
 
 
 def repeated_domains(results: Results, *, max_epochs: float = MAX_HARMLESS_EPOCHS) -> list[str]:

@@ -10,6 +10,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from doremi import files
 from doremi.errors import InputError, NotFiniteError, RunFailedError
 from doremi.mixture import MixtureLoader, MixtureSettings
 from doremi.models import compilation, configurations, noise, suitability, token_loss
+from doremi.models.passed import PassedProbes
 from doremi.models.probes import Probe
 from doremi.models.token_loss import TokenLosses, token_losses, token_nats
 from doremi.training import checkpoints, distributed, failed_writes, passed_through, progress, sharding
@@ -60,6 +62,7 @@ class DoReMiTrainer(Trainer):
         learning_rate_schedule: warm-up and decay; None: `args.lr_scheduler_type` decides.
         on_update: called as ``on_update(step, objective)`` once per optimizer step, on every rank, right after the
             objective was updated: α and λ of the step are in ``objective.dro`` or ``objective.metrics()``.
+        passed: what models of the same kind have shown in this process already; default: nothing.
         **kwargs: passed to `transformers.Trainer` (callbacks, processing_class, optimizers, ...).
 
     Raises:
@@ -80,11 +83,13 @@ class DoReMiTrainer(Trainer):
         allow_absent_domains: bool = False,
         learning_rate_schedule: LearningRateSchedule | None = None,
         on_update: Callable[[int, Objective], None] | None = None,
+        passed: PassedProbes | None = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective
         self._schedule = learning_rate_schedule
         self._on_update = on_update
+        self._passed = passed
         self._allow_absent_domains = allow_absent_domains
         if args.n_gpu > 1:
             raise InputError(f"one process sees {args.n_gpu} GPUs; start one for each of them, with torchrun")
@@ -177,7 +182,8 @@ class DoReMiTrainer(Trainer):
         noise.report(changed)
         probe = self._check_losses(model, mixture)
         if probe is not None and self.objective.compares_losses:
-            probe.check_repeatable(already_off=changed)
+            check = partial(probe.check_repeatable, already_off=changed)
+            self._once(check, "repeatable", model, mixture)
         is_replicated = self.accelerator.distributed_type is not DistributedType.NO  # also a single process of torchrun
         if probe is not None and self._may_find_unused and is_replicated:
             self._look_for_unused(probe)
@@ -193,7 +199,8 @@ class DoReMiTrainer(Trainer):
         if not isinstance(model, PreTrainedModel) or is_elsewhere:
             return None
         # fresh parameters can hide what their type sees: layers that begin as 0, losses that are all alike
-        suitability.check_model(model, documents=mixture.documents)
+        small = partial(suitability.check_model, model, documents=mixture.documents)
+        self._once(small, "small copy", model, mixture)
         has_flash = "flash" in (model.config._attn_implementation or "") and self.args.device.type != "cpu"
         probe = Probe(
             model,
@@ -201,8 +208,25 @@ class DoReMiTrainer(Trainer):
             sequence_length=mixture.sequence_length,
             autocast=self.accelerator.autocast if has_flash else nullcontext,
         )
-        probe.check(documents=mixture.documents)
+        self._once(partial(probe.check, documents=mixture.documents), "losses", model, mixture)
         return probe
+
+    def _once(self, check: Callable[[], None], what: str, model: PreTrainedModel, mixture: MixtureSettings) -> None:
+        """Check a model, unless one was passed whose answer would be the same, whatever the values of parameters."""
+        if self._passed is None:
+            check()
+            return
+        parameter = next(model.parameters())
+        kind = {
+            "check": what,
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "configuration": suitability.identity(model.config),
+            "attention": model.config._attn_implementation,
+            "rows": [mixture.documents, mixture.sequence_length],
+            "computed_in": [str(parameter.device), str(parameter.dtype), self.args.bf16, self.args.fp16],
+            "is_measured": self.objective.compares_losses,  # and without noise
+        }
+        self._passed.once(check, kind=files.digest_json(kind))
 
     def _prepare_reference(self, mixture: MixtureSettings) -> None:
         reference = self.objective.reference
