@@ -67,7 +67,7 @@ def make(folder, *, seed=7, doremi=None, rules=("uniform",), **sections):
         content[section] = content.get(section, {}) | changes if isinstance(changes, dict) else changes
     recipe = parse(content)
     store = Store(folder / "corpus")
-    return Experiment(recipe, RunDirectory(folder), store, bench.make(recipe, store))
+    return Experiment(recipe, RunDirectory(folder), store, bench.make(recipe, store, bench.set_sizes(store)))
 
 
 def finish_search(experiment, *by_round, proxy_log=lambda number: (), **facts):

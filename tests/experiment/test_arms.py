@@ -114,15 +114,24 @@ def test_rounding_makes_no_new_weights(tmp_path, monkeypatch):
     assert found["temperature(3)"].same_as == "temperature(2)"
 
 
+def with_policy(experiment, policy):
+    """Arms where the answer of doremi is a policy that begins with uniform weights."""
+    of_uniform = {"doremi": Answer(DomainWeights(dict.fromkeys("abc", 1)), policy=policy)}
+    return {arm.label: arm for arm in arms(experiment, answers(experiment) | of_uniform)}
+
+
 def test_a_policy_shares_no_models_with_the_weights_that_it_begins_with(tmp_path):
-    experiment = made_up.make(tmp_path)
-    of_uniform = {"doremi": Answer(DomainWeights(dict.fromkeys("abc", 1)), policy=GroupDRO())}
-    found = {arm.label: arm for arm in arms(experiment, answers(experiment) | of_uniform)}
+    policy = GroupDRO(target="hardest")
+    found = with_policy(made_up.make(tmp_path), policy)
     assert found["doremi"].same_as is found["uniform"].same_as is None
-    assert not {run.folder for run in found["doremi"].runs.values()} & {
-        run.folder for run in found["uniform"].runs.values()
-    }
-    assert found["doremi"].runs[7].policy == GroupDRO()
+    folders = [{run.folder for run in found[label].runs.values()} for label in ("doremi", "uniform")]
+    assert not folders[0] & folders[1]
+    assert {run.policy for run in found["doremi"].runs.values()} == {policy}
+
+
+def test_a_policy_that_compares_losses_of_a_main_model_needs_a_trained_reference(tmp_path):
+    with pytest.raises(InputError, match=r"^doremi: its policy compares losses with those of a reference, and there"):
+        with_policy(made_up.make(tmp_path), GroupDRO())
 
 
 def test_weights_over_fewer_domains_are_others(tmp_path):

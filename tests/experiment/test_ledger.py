@@ -52,7 +52,7 @@ def num_trained(monkeypatch):
     """The names of the models that were trained, each of which leaves a finished folder."""
     names = []
 
-    def train(run, store):
+    def train(run, store, **_):
         names.append(run.name)
         num_rows = run.training.steps * run.training.global_batch_size
         files.write_marker(
@@ -236,7 +236,7 @@ def test_the_state_of_the_policy_is_restored(experiment):
 def test_a_run_that_failed_is_an_outcome_and_not_trained_again(experiment, monkeypatch, caplog):
     tried = []
 
-    def diverge(run, store):
+    def diverge(run, store, **_):
         tried.append(run.name)
         run.folder.mkdir(parents=True)
         raise NotFiniteError("step 3: the loss is nan")

@@ -98,7 +98,8 @@ def opened(corpus):
 
 
 @pytest.mark.parametrize(
-    ("micro_batch_size", "update", "num_passes"), [(6, "exact", 3), (2, "exact", 4), (2, "delayed", 3)]
+    ("micro_batch_size", "update", "num_passes"),
+    [(6, "exact", 3), (2, "exact", 4), pytest.param(2, "delayed", 3, marks=pytest.mark.slow)],
 )
 def test_training_measuring_and_the_reference(opened, counters, tmp_path, micro_batch_size, update, num_passes):
     experiment = opened(f"training.micro_batch_size={micro_batch_size}", f"methods.doremi.weights_update={update}")

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from doremi.mixture import MixtureSchedule
 from tests.processes import ROOT, environment
 from tests.training.fakes import SEQUENCE_LENGTH, InMemoryStore
@@ -38,6 +40,7 @@ trainer.train(resume_from_checkpoint=True)
 """
 
 
+@pytest.mark.slow
 def test_resumed_runs_train_on_every_row_exactly_once(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     attempts = []

@@ -61,6 +61,7 @@ def test_tensorboard_holds_the_values_of_the_log(tmp_path, monkeypatch):
         assert values == expected
 
 
+@pytest.mark.slow  # the same with tensorboard is not
 def test_each_model_is_a_run_of_wandb_that_a_resumed_one_continues(tmp_path):
     settings = environment() | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
     command = [sys.executable, "-c", OFFLINE, str(tmp_path / "run")]

@@ -14,7 +14,7 @@ from doremi.evaluation.config import EvaluationConfig
 from doremi.evidence.comparing import nats_per_token
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.experiment import finished, garbage, outcome_alone, runs
-from doremi.experiment.opening import Experiment
+from doremi.experiment.opening import COMPARING, Experiment, check_reference
 from doremi.experiment.run_directory import NUM_CHARACTERS
 from doremi.experiment.runs import Reference, TrainingRun
 from doremi.methods import states
@@ -22,7 +22,6 @@ from doremi.methods.protocol import Outcome, Run, Scoring, content
 
 logger = logging.getLogger(__name__)
 
-COMPARING = ("excess", "reference")  # what policies see that need a reference
 PRECISIONS = ("bf16", "fp16")  # of training.arguments
 MAX_LABEL_CHARACTERS = 60
 _UNSAFE = re.compile(r"[^A-Za-z0-9.()]+")
@@ -136,6 +135,7 @@ def _reference(experiment: Experiment, run: Run) -> Reference | None:
     else:
         from doremi.models import loading
 
+        check_reference(experiment, run)
         config = experiment.recipe.models.reference
         folder = loading.trained_reference(config, tokenizer_digest=experiment.store.tokenizer_digest)
         digest = runs.model_digest(folder)

@@ -28,6 +28,8 @@ from doremi.weights import DomainWeights
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+COMPARING = ("excess", "reference")  # what policies see that need a reference
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -159,9 +161,25 @@ def _check_methods(experiment: Experiment) -> None:
     for item in experiment.recipe.named_methods:
         asked = imagined.asked(item.method, experiment.bench)
         if not asked:
-            item.method.answer(experiment.bench, [])
+            answer, recipe = item.method.answer(experiment.bench, []), experiment.recipe
+            asked = [Run(recipe.verify.size, recipe.seed, answer.weights, policy=answer.policy, label=item.label)]
         for run in asked:
+            check_reference(experiment, run)
             _check_batch(experiment, run)
+
+
+def check_reference(experiment: Experiment, run: Run) -> None:
+    """A policy that compares losses has a reference: a run that was asked for, or the trained one of the recipe.
+
+    Raises:
+        InputError: it has none.
+    """
+    is_needed = run.policy is not None and run.policy.sees in COMPARING
+    if is_needed and run.reference is None and not experiment.bench.has_reference:
+        raise InputError(
+            f"{run.label or run.size}: its policy compares losses with those of a reference, and there is none; name a "
+            "trained model: models.reference: {path: ..., init: trained}"
+        )
 
 
 def _check_held_out(experiment: Experiment) -> None:

@@ -14,7 +14,7 @@ from doremi.evidence.curves import mean_curve, summarised
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.results_file import parse
 from doremi.evidence.targets import Targets
-from doremi.experiment import costs, ledger, results, scoring, search
+from doremi.experiment import answers, costs, ledger, results, scoring, search
 from doremi.experiment.arms import arms
 from doremi.experiment.learning_curves import learning_curve, trajectory
 from doremi.methods.protocol import Run
@@ -389,7 +389,7 @@ def test_a_long_trajectory_is_thinned_and_keeps_its_last_step(num_logged, stride
 
 
 def test_the_largest_change_may_be_a_loss_of_weight():
-    found = results._convergence({}, {"a": 0.3, "b": 0.5, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.1})
+    found = answers.convergence({}, {"a": 0.3, "b": 0.5, "c": 0.2}, {"a": 0.6, "b": 0.3, "c": 0.1})
     assert found.max_change == pytest.approx(0.3)
 
 
