@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from doremi.errors import RunFailedError
+from doremi.errors import NotFiniteError
 from doremi.evidence.paired_documents import DocumentLosses
 from doremi.evidence.schema import EvaluationSet
 from doremi.evidence.targets import SetSizes
@@ -174,7 +174,7 @@ def document_losses(
     """The losses of each document, by domain and set, in the order of ``held_out.documents``; shows its progress.
 
     Raises:
-        RunFailedError: a domain's loss is not finite.
+        NotFiniteError: a domain's loss is not finite.
     """
     losses = {}
     with progress.shown(description, total=sum(map(len, held_out.windows)), unit="windows") as advance:
@@ -192,7 +192,7 @@ def nats_per_token(model: torch.nn.Module, held_out: HeldOutSet, *, batch_size: 
     """float64[k]: mean loss of each domain's and set's tokens. The model's mode is restored afterwards.
 
     Raises:
-        RunFailedError: a domain's loss is not finite.
+        NotFiniteError: a domain's loss is not finite.
     """
     return mean_nats(nats_sums(model, held_out, batch_size=batch_size), held_out)
 
@@ -206,7 +206,7 @@ def mean_nats(sums: np.ndarray, held_out: HeldOutSet) -> np.ndarray:
     """float64[k]: the means of `nats_sums`; a domain without held-out text has 0.
 
     Raises:
-        RunFailedError: a domain's loss is not finite.
+        NotFiniteError: a domain's loss is not finite.
     """
     means = sums / np.maximum(held_out.num_tokens, 1)
     for name, value in zip(held_out.names, means, strict=True):
@@ -274,7 +274,7 @@ def _batch_nats(model: torch.nn.Module, windows: Sequence[Window], device: torch
 def _check_finite(held_out: HeldOutSet, name: str, value: float) -> None:
     if not math.isfinite(value):
         what = "loss of evaluation set" if name in held_out.sets else "held-out loss of domain"
-        raise RunFailedError(f"the {what} {name!r} is {value}; the model has diverged")
+        raise NotFiniteError(f"the {what} {name!r} is {value}; the model has diverged")
 
 
 @contextmanager
