@@ -156,9 +156,9 @@ class TestExecutors:
     def test_a_domain_of_the_recipe_that_is_misspelled(self, recipe, tmp_path, capsys):
         """Found once the tokenizer's sample was read, and before a task starts."""
         pytest.importorskip("datatrove")
-        flags = ["--executor", "local", "--tasks", "2", "--set", "weights.reference={a: 1, bb: 2}"]
+        flags = ["--executor", "local", "--tasks", "2", "--set", "prior={a: 1, bb: 2}"]
         assert main(["prepare", str(recipe), *flags, "--out", str(tmp_path / "out")]) == 2
-        assert "weights.reference: no such domain in the corpus: 'bb'; it has 'a', 'b'" in capsys.readouterr().err
+        assert "prior: no such domain in the corpus: 'bb'; it has 'a', 'b'" in capsys.readouterr().err
         assert not list((tmp_path / "out").rglob("*.bin"))
 
     def test_a_bad_record(self, recipe, tmp_path, capfd):

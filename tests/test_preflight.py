@@ -133,7 +133,7 @@ def test_a_tracker_that_is_not_installed_is_noticed(written, monkeypatch):
 )
 def test_a_tracker_is_asked_once(written, tmp_path, monkeypatch, main, expected):
     asked = []
-    monkeypatch.setattr(trackers, "check", lambda arguments: asked.append(arguments["report_to"]))
+    monkeypatch.setattr(trackers, "log_in", lambda arguments: asked.append(arguments["report_to"]))
     given = "training.arguments={report_to: [tensorboard]}"
     pipeline.check_devices(parsed(written, given, f"training.overrides={{main: {main}}}"), tmp_path / "out")
     assert asked == expected
@@ -142,10 +142,10 @@ def test_a_tracker_is_asked_once(written, tmp_path, monkeypatch, main, expected)
 def test_what_is_cheap_to_know_is_known_before_anything_is_downloaded(written, tmp_path, monkeypatch):
     """A tracker's login asks the network, and the weights of a hub id come as a whole."""
     asked = []
-    monkeypatch.setattr(trackers, "check", lambda arguments: asked.append("tracker"))
+    monkeypatch.setattr(trackers, "log_in", lambda arguments: asked.append("tracker"))
     monkeypatch.setattr(preflight, "check_machine", lambda *_: asked.append("machine"))
     with pytest.raises(InputError, match="'naturall' is neither a file nor one of natural"):
-        pipeline.check_devices(parsed(written, "weights.baselines=[naturall]"), tmp_path / "out")
+        pipeline.check_devices(parsed(written, "methods=[naturall]"), tmp_path / "out")
     assert asked == []
     pipeline.check_devices(parsed(written), tmp_path / "out")
     assert asked == ["tracker", "machine"]

@@ -98,7 +98,7 @@ def bad_results(bench):
 
 def foreign_run_directory(bench):
     """``--out`` with files of another kind in it."""
-    name = bench.pick("recipe.yaml", "weights.json", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "runs")
+    name = bench.pick("recipe.yaml", "corpus/manifest.json", "corpus/work/plan.json", "corpus", "runs")
     if name in ("corpus", "runs"):
         bench.text(f"out/{name}", "a file")
     else:

@@ -23,8 +23,13 @@ class Store:
     names = ("small", "large")
     path, packing = "x", "pack"
 
-    def num_tokens(self, name):
+    sets = ()
+
+    def num_tokens(self, name, split="train"):
         return ROWS_OF[name] * LENGTH + 3
+
+    def num_bytes(self, name, split="train"):
+        return 4 * self.num_tokens(name)
 
     def num_sequences(self, name, sequence_length):
         return self.num_tokens(name) // sequence_length

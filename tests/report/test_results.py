@@ -89,7 +89,7 @@ def test_files_of_format_1_say_what_to_do(tmp_path):
         (["control"], "nobody", r"control: 'nobody' is no arm"),
         (["recommendation", "arm"], "nobody", r"recommendation: 'nobody' is no arm"),
         (["target"], "least", r"'target'"),
-        (["verify", "size"], "huge", r"'size': Input should be 'proxy' or 'main'"),
+        (["verify", "size"], "huge", r"'size': Input should be 'reference', 'proxy' or 'main'"),
         (["arms", "doremi", "curve", "nats", "stdlib"], [1.0], r"'stdlib' has 1 values for 21 steps"),
         (["arms", "doremi", "curve", "summaries", "worst"], [1.0], r"'worst' has 1 values for 21 steps"),
         (["searches", "doremi", "trajectory", "excess_losses", "stdlib"], [], r"'stdlib' has 0 values for 240 steps"),

@@ -173,12 +173,12 @@ def test_wandb_without_a_login_is_refused_before_anything_is_prepared(tmp_path, 
     with pytest.raises(
         InputError, match=r"W&B: No API key configured\. Use `wandb login` to log in; or set WANDB_MODE"
     ):
-        trackers.check({"report_to": "wandb"})
+        trackers.log_in({"report_to": "wandb"})
     monkeypatch.setenv("WANDB_MODE", "offline")
-    trackers.check({"report_to": "wandb"})
-    trackers.check({"report_to": "none"})
-    trackers.check({"report_to": None})
-    trackers.check({})
+    trackers.log_in({"report_to": "wandb"})
+    trackers.log_in({"report_to": "none"})
+    trackers.log_in({"report_to": None})
+    trackers.log_in({})
 
 
 def test_the_models_of_a_run_directory_are_named_after_it(tmp_path):

@@ -38,16 +38,20 @@ def check_devices(recipe: Recipe, out: Path) -> None:
     """What training into the run directory ``out`` needs of this machine.
 
     Raises:
-        InputError: see `arguments.check_devices`, `preflight.check`, `trackers.check` and `preflight.check_machine`.
+        InputError: see `arguments.check_devices`, `trackers.check`, `preflight.check`, `trackers.log_in` and
+            `preflight.check_machine`.
     """
     from doremi.training import arguments, trackers
 
     settings = [recipe.training.for_run(run) for run in RUNS]
+    reporting = {str(each.arguments.get("report_to")): each.arguments for each in settings}.values()
     for each in settings:
         arguments.check_devices(each)
+    for given in reporting:
+        trackers.check(given)
     preflight.check(recipe, out)  # before anything that asks the network, and before weights are downloaded
-    for given in {str(each.arguments.get("report_to")): each.arguments for each in settings}.values():
-        trackers.check(given)  # W&B's login asks the network
+    for given in reporting:
+        trackers.log_in(given)
     preflight.check_machine(recipe, out)
 
 

@@ -36,10 +36,10 @@ TENSORBOARD = "tensorboard"  # folder of its events, in that of the model
 
 
 def check(arguments: Mapping[str, Any]) -> None:
-    """Refuse a tracker of ``training.arguments`` that could not record anything, before there is anything to record.
+    """Refuse a tracker of ``training.arguments`` that could not record anything; asks nobody.
 
     Raises:
-        InputError: no such tracker, one that is not installed, or W&B without a login.
+        InputError: no such tracker, or one that is not installed.
     """
     named = _named(arguments.get("report_to"))
     for name in named:
@@ -49,6 +49,15 @@ def check(arguments: Mapping[str, Any]) -> None:
             callback()  # which says what else it needs; it connects to nothing
     except (ImportError, RuntimeError, ValueError) as error:
         raise InputError(f"{KEY}: {first_line(error)}; or leave report_to out") from None
+
+
+def log_in(arguments: Mapping[str, Any]) -> None:
+    """Log in to W&B where it is to record, before there is anything to record; asks the network.
+
+    Raises:
+        InputError: there is no login.
+    """
+    named = _named(arguments.get("report_to"))
     if "wandb" in named and launch.is_first() and os.environ.get("WANDB_MODE", "online") == "online":
         import wandb
 
