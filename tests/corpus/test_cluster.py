@@ -181,7 +181,7 @@ def test_a_forked_child_neither_keeps_the_lock_nor_outlives_its_holder(tmp_path)
 class TestEngines:
     """datatrove's executors for real."""
 
-    @pytest.fixture(params=["local", "ray"])
+    @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
     def engine(self, request, monkeypatch):
         pytest.importorskip("datatrove")
         from doremi.corpus.preparing import cluster

@@ -26,6 +26,7 @@ SHARDED_PROXY = [  # the other models are replicated; a rank may find all its re
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "doremi"]
 
 
+@pytest.mark.slow
 def test_killed_interrupted_and_continued_gives_the_weights_of_one_process(tmp_path, recipe):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(["run", str(recipe), "--out", str(one), *SETTINGS]) == 0

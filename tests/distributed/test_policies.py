@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.distributed.policy_worker import POLICIES, train
 from tests.distributed.torchrun import torchrun
 
 
+@pytest.mark.slow
 def test_two_processes_move_weights_as_one_does(tmp_path):
     code, _, stderr = torchrun(2, "tests.distributed.policy_worker", tmp_path)
     assert code == 0, stderr[-3000:]

@@ -69,6 +69,7 @@ def sequences(out):
     return {name: store.num_sequences(name, 32) for name in store.names}
 
 
+@pytest.mark.slow
 def test_killed_in_the_second_round_it_ends_the_same(tmp_path, two_rounds):
     arguments = ["search", two_rounds, "--out"]
     assert doremi(*arguments, tmp_path / "whole")[0] == 0

@@ -153,6 +153,7 @@ def test_the_search_and_the_main_run_are_counted_as_they_were_planned(finished):
     assert search["costs"].keys() == {"proxy"}  # the reference is a model of an arm, and listed there
 
 
+@pytest.mark.slow
 def test_few_shot_tasks_of_every_model_and_checkpoint(finished, with_tasks):
     _, _, before, _ = finished
     out, results = with_tasks

@@ -12,6 +12,7 @@ from tests.end_to_end.conftest import doremi, write_corpus, write_recipe
 NAME = "client <b>&\x1b[31m"  # as any other text of users
 
 
+@pytest.mark.slow
 def test_from_the_recipe_to_the_report(tmp_path):
     lines = write_corpus(tmp_path).read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines[:8]]

@@ -27,6 +27,7 @@ def campaign(tmp_path_factory):
     campaign.close()
 
 
+@pytest.mark.slow
 def test_a_few_points(campaign):
     """One that is killed in a marker, one that meets an error in the answer, one without room for a table."""
     marker = campaign.find("write /runs/reference-\\w+/.complete.json", mode="torn")

@@ -247,6 +247,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_although_one_was_told_and_although_one_met_an_infinite_loss(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
