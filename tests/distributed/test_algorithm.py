@@ -12,7 +12,9 @@ from tests.parity.recorded import record
 from tests.parity.test_algorithm import algorithm_1
 
 
-@pytest.mark.parametrize("num_processes", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_processes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_alpha_of_every_rank_follows_algorithm_1_for_200_steps(tmp_path, num_processes):
     """Recorded losses with masked tokens, unequal counts and absent domains; accumulation 1, 2 and 5."""
     code, _, stderr = torchrun(num_processes, "tests.parity.gloo_worker", tmp_path)

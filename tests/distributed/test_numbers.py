@@ -13,9 +13,8 @@ from tests.distributed.torchrun import torchrun
 from tests.distributed.worker import CASES, CASES_BY_NUM_PROCESSES, make_trainer, results
 
 
-@pytest.mark.parametrize(
-    "num_processes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
 def test_any_number_of_processes_trains_what_one_does(tmp_path, num_processes):
     """Float64, 20 steps of the same global batch of 8: the same α and parameters on every rank to 1e-10."""
     code, _, stderr = torchrun(num_processes, "tests.distributed.worker", tmp_path)
