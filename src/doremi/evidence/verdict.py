@@ -12,10 +12,7 @@ from doremi.errors import InputError
 from doremi.evidence.outcomes import Judged, Outcome, Tally, judge, judge_together, tally
 from doremi.evidence.parts import Count, Measured
 from doremi.evidence.statistics import minimal_detectable_effect, over_seeds
-from doremi.evidence.targets import LABELS, Targets
-
-SUMMARIES = LABELS  # those that every comparison has
-PRIMARY = "uniform_mean"  # the paper's, where a recipe chooses no other beforehand. The verdict rests on it alone
+from doremi.evidence.targets import Targets
 
 Nats = Mapping[str, float]  # nats per token by domain and set
 

@@ -51,12 +51,12 @@ def collect_answers(experiment: Experiment, found: Mapping[str, Found]) -> Answe
 
 
 def _weights(experiment: Experiment, found: Found) -> dict[str, float] | None:
-    return None if found.answer.policy else {name: found.answer.weights.get(name, 0.0) for name in experiment.names}
+    return None if found.answer.policy else found.answer.weights.over(experiment.names)
 
 
 def _search(experiment: Experiment, found: Found, counted: set[Path]) -> Search:
     answer, prior = found.answer, dict(experiment.prior)
-    weights = {name: answer.weights.get(name, 0.0) for name in experiment.names}
+    weights = answer.weights.over(experiment.names)
     at_floor = rules.floor_domains(prior, weights)
     return Search(
         alarms=list(answer.alarms),

@@ -239,8 +239,8 @@ def _check_rows(experiment: Experiment, run: RunName) -> None:
 def _check_batch(experiment: Experiment, run: Run) -> None:
     """A policy that weighs losses needs every domain in every batch."""
     settings, names = experiment.recipe.training.for_run(run.size), experiment.names
-    may_be_absent = getattr(run.policy, "allow_absent_domains", True) or settings.sampling == "iid"
-    if run.policy is not None and settings.global_batch_size < len(names) and not may_be_absent:
+    may_be_absent = run.policy is None or run.policy.allow_absent_domains or settings.sampling == "iid"
+    if settings.global_batch_size < len(names) and not may_be_absent:
         raise InputError(
             f"training.global_batch_size is {settings.global_batch_size} for {len(names)} domains; the {run.size} "
             f"needs at least {len(names)} so that no domain is ever absent. Raise it, or set "

@@ -12,7 +12,7 @@ from doremi.experiment import ledger, preflight
 from doremi.experiment.arms import arms, find_runs
 from doremi.experiment.opening import RUNS, Experiment, num_parameters, open_experiment, smaller_main
 from doremi.experiment.recipe import Recipe
-from doremi.experiment.search import known
+from doremi.experiment.search import answers_of, known
 from doremi.experiment.search import search as search_for_weights
 from doremi.experiment.search import write as write_answers
 from doremi.methods.protocol import Run
@@ -65,10 +65,10 @@ def search(experiment: Experiment) -> None:
     from doremi.report.render import write_report
     from doremi.training import distributed
 
-    search_for_weights(experiment)
+    found = search_for_weights(experiment)
     distributed.leave()
     if launch.is_first():
-        results_file.write(experiment.directory.search, collect_answers(experiment, known(experiment)))
+        results_file.write(experiment.directory.search, collect_answers(experiment, found))
         write_report(experiment.directory.root)
 
 
@@ -82,8 +82,8 @@ def run_all(experiment: Experiment) -> Results | None:
     from doremi.training import distributed
 
     _warn_of_main_size(experiment)
-    answers = search_for_weights(experiment)
-    for arm in arms(experiment, answers):
+    found = search_for_weights(experiment)
+    for arm in arms(experiment, answers_of(found)):
         if arm.same_as is not None:
             logger.info("%s: the same weights as %s, whose models it shares", arm.label, arm.same_as)
         else:
@@ -127,7 +127,7 @@ def _find(experiment: Experiment, name: str) -> list[Run]:
     """The runs of a name; answers are read where they are known."""
     item = next((item for item in experiment.recipe.named_methods if item.label == name), None)
     needs_search = item is not None and bool(item.method.ask(experiment.bench, []))
-    answers = {label: each.answer for label, each in known(experiment).items()} if needs_search else None
+    answers = answers_of(known(experiment)) if needs_search else None
     return find_runs(experiment, name, answers)
 
 
@@ -151,7 +151,7 @@ def evaluate(experiment: Experiment) -> Results:
     from doremi.experiment.results import collect_results
 
     found = known(experiment)
-    answers = {label: each.answer for label, each in found.items()}
+    answers = answers_of(found)
     results = collect_results(experiment, found, arms(experiment, answers))
     results_file.write(experiment.directory.results, results)
     recommended = results.recommendation.arm if results.recommendation else experiment.recipe.control

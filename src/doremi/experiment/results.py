@@ -96,7 +96,7 @@ def _trained(experiment: Experiment, arm: Arm, held_out: HeldOutSet) -> TrainedA
     first = next(iter(markers.values()))
     return TrainedArm(
         method=arm.method,
-        weights=None if arm.answer.policy else {name: arm.weights.get(name, 0.0) for name in experiment.names},
+        weights=None if arm.answer.policy else arm.weights.over(experiment.names),
         losses={seed: scoring.score(experiment, run, held_out) for seed, run in arm.runs.items()},
         curves={seed: learning_curve(run) for seed, run in arm.runs.items()},
         steps=first["steps"],
@@ -112,7 +112,7 @@ def _trained(experiment: Experiment, arm: Arm, held_out: HeldOutSet) -> TrainedA
 
 def _search(experiment: Experiment, study: Study, arm: Arm, found: Found, arms: Sequence[Arm]) -> FinishedSearch:
     """How the weights of an arm were found."""
-    answer, prior = {name: arm.weights.get(name, 0.0) for name in experiment.names}, study.prior
+    answer, prior = arm.weights.over(experiment.names), study.prior
     asked = [outcome.run for outcome in found.done]
     folders = {run.folder for other in arms for run in other.runs.values()}
     return FinishedSearch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from doremi.experiment import finished, ledger
 from doremi.experiment.opening import Experiment
 from doremi.methods.fixed import WITHOUT_FLOOR
 from doremi.methods.named import Named
-from doremi.methods.protocol import Answer, Outcome
+from doremi.methods.protocol import Answer, Outcome, Run
 from doremi.weights import DomainWeights
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     done: list[Outcome]
 
 
-def search(experiment: Experiment) -> Answers:
+def search(experiment: Experiment) -> dict[str, Found]:
     """Train what the methods of the recipe ask for; write ``answers/LABEL.json``, and ``weights.json``.
 
     The latter has the answer of the first method that searches; else the control's.
@@ -38,10 +38,15 @@ def search(experiment: Experiment) -> Answers:
         InputError: see `ledger.train`.
         RunFailedError: a run that a method cannot do without failed.
     """
-    done: list[Outcome] = []
-    answers = {item.label: _find(experiment, item, done) for item in experiment.recipe.named_methods}
-    write(experiment, answers, recommended=next(iter(searched(experiment)), experiment.recipe.control))
-    return answers
+    trained: list[Outcome] = []
+    found = {item.label: _find(experiment, item, trained) for item in experiment.recipe.named_methods}
+    write(experiment, answers_of(found), recommended=next(iter(searched(experiment)), experiment.recipe.control))
+    return found
+
+
+def answers_of(found: Mapping[str, Found]) -> Answers:
+    """The answers alone, by label."""
+    return {label: each.answer for label, each in found.items()}
 
 
 def write(experiment: Experiment, answers: Answers, *, recommended: str) -> None:
@@ -70,29 +75,45 @@ def searched(experiment: Experiment) -> list[str]:
     ]
 
 
-def _find(experiment: Experiment, item: Named, done: list[Outcome]) -> Answer:
-    """The answer of a method; what it has trained is added to ``done``, which other methods may ask for too."""
+def _drive(experiment: Experiment, item: Named, leave: Callable[[Sequence[Run]], list[Outcome]]) -> Found:
+    """Ask a method until it asks for nothing; ``leave`` gives what the runs that it asks for leave."""
+    done: list[Outcome] = []
     while asked := item.method.ask(experiment.bench, done):
-        logger.info("%s: trains %s", item.label, "; ".join(run.label or run.size for run in asked))
-        done += ledger.train(experiment, asked)
-    answer = item.method.answer(experiment.bench, done)
-    for alarm in answer.alarms:
+        done += leave(asked)
+    return Found(item.method.answer(experiment.bench, done), done)
+
+
+def _find(experiment: Experiment, item: Named, trained: list[Outcome]) -> Found:
+    """The answer of a method; what is trained for it is added to ``trained``, which other methods may ask for too."""
+
+    def leave(asked: Sequence[Run]) -> list[Outcome]:
+        known = [outcome.run for outcome in trained]
+        if missing := [run for run in asked if run not in known]:
+            logger.info("%s: trains %s", item.label, "; ".join(run.label or run.size for run in missing))
+            trained.extend(ledger.train(experiment, missing))
+        return [next(outcome for outcome in trained if outcome.run == run) for run in asked]
+
+    found = _drive(experiment, item, leave)
+    for alarm in found.answer.alarms:
         logger.warning("%s: %s: %s. What to do: %s", item.label, alarm.name, alarm.finding, alarm.remedy)
-    return answer
+    return found
 
 
 def _known(experiment: Experiment, item: Named) -> Found:
-    done: list[Outcome] = []
-    while asked := item.method.ask(experiment.bench, done):
-        for run in asked:
-            outcome = ledger.outcome(experiment, run)
-            if outcome is None:
-                raise InputError(
-                    f"{item.label}: {run.label or run.size} is not trained yet; run `doremi search` with the same "
-                    "recipe and --out first"
-                )
-            done.append(outcome)
-    return Found(item.method.answer(experiment.bench, done), done)
+    def leave(asked: Sequence[Run]) -> list[Outcome]:
+        return [_left(experiment, item, run) for run in asked]
+
+    return _drive(experiment, item, leave)
+
+
+def _left(experiment: Experiment, item: Named, run: Run) -> Outcome:
+    outcome = ledger.outcome(experiment, run)
+    if outcome is None:
+        raise InputError(
+            f"{item.label}: {run.label or run.size} is not trained yet; run `doremi search` with the same recipe and "
+            "--out first"
+        )
+    return outcome
 
 
 def _provenance(experiment: Experiment, label: str, answer: Answer) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class DomainWeights(Mapping[str, float]):
         """Domain names in the order given."""
         return tuple(self._weights)
 
+    def over(self, names: Iterable[str]) -> dict[str, float]:
+        """The weights of ``names``, in their order; a name without a weight gets 0."""
+        return {name: self._weights.get(name, 0.0) for name in names}
+
     def as_array(self, names: Iterable[str]) -> np.ndarray:
         """float64[k] in the order of ``names``; a name without a weight gets 0."""
         return np.array([self._weights.get(name, 0.0) for name in names], dtype=np.float64)
